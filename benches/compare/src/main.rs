@@ -1,0 +1,3 @@
+//! Side-by-side runs of Weir and Apache Kafka.
+
+fn main() {}

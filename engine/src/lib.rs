@@ -1,0 +1,1 @@
+//! The store and the per-core runtime of Weir.

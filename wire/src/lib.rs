@@ -1,0 +1,1 @@
+//! The Kafka protocol, pure: schema tables, generated messages, frames and record batches.

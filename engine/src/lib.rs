@@ -1,1 +1,4 @@
 //! The store and the per-core runtime of Weir.
+
+pub mod cache;
+pub mod limits;

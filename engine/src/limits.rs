@@ -1,0 +1,77 @@
+//! Every bound of the broker, in one place, with its reason.
+//!
+//! A bound that depends on the machine or on the operator is a field of [`Limits`]; one that follows from a format or
+//! from the kernel is a constant, and what must hold between them is asserted at compile time.
+
+/// The unit of direct I/O, in bytes: file positions, lengths and memory of an `O_DIRECT` transfer are multiples of it.
+/// 4 KiB satisfies every block device and file system in use; devices with 512-byte sectors accept it as well.
+pub const BLOCK_BYTES: usize = 4096;
+
+/// The iovecs that one `sendmsg` takes: `UIO_MAXIOV` of Linux.
+pub const MAX_IOVECS: usize = 1024;
+
+/// The smallest size of a record batch of magic 2: its header, with no records.
+pub const MIN_BATCH_BYTES: usize = 61;
+
+/// Batches remembered per producer for the detection of duplicates. Kafka's clients keep at most five requests in
+/// flight when they are idempotent, so five are enough to answer any retry.
+pub const PRODUCER_BATCHES: usize = 5;
+
+/// Bounds that an operator, a machine or a test chooses.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Size of one chunk of pool memory, in bytes: the largest single write and the granularity of the cache.
+    pub chunk_bytes: usize,
+    /// Memory of one core's chunk pool, in bytes. Batches in memory, hot reads and file reads share it.
+    pub pool_bytes: usize,
+    /// Size of one journal file, in bytes. Its blocks are zeroed once; after that the file is only overwritten.
+    pub journal_file_bytes: u64,
+    /// Journal files of one core that may hold bytes which no segment holds yet. Appends wait above it.
+    pub journal_files: usize,
+    /// Bytes that one commit of one partition must carry for the direct path to its segment to be taken.
+    pub direct_commit_bytes: usize,
+    /// The part of a segment that is allocated ahead of its end, in bytes. It grows with each use up to this.
+    pub segment_allocate_bytes: u64,
+    /// Distance between two entries of a segment's in-memory offset index, in bytes of the log.
+    pub index_interval_bytes: u32,
+    /// Producers remembered per partition. The one that has been silent longest is forgotten first.
+    pub producers_per_partition: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            chunk_bytes: 1 << 20,
+            pool_bytes: 512 << 20,
+            journal_file_bytes: 64 << 20,
+            journal_files: 4,
+            direct_commit_bytes: 128 << 10,
+            segment_allocate_bytes: 64 << 20,
+            index_interval_bytes: 4096,
+            producers_per_partition: 10_000,
+        }
+    }
+}
+
+impl Limits {
+    /// A configuration so small that tests reach the paths which production reaches once a day: journal files that
+    /// recycle, a pool that evicts, commits that go direct.
+    #[must_use]
+    pub fn tiny() -> Limits {
+        Limits {
+            chunk_bytes: 16 << 10,
+            pool_bytes: 512 << 10,
+            journal_file_bytes: 64 << 10,
+            journal_files: 3,
+            direct_commit_bytes: 12 << 10,
+            segment_allocate_bytes: 64 << 10,
+            index_interval_bytes: 256,
+            producers_per_partition: 4,
+        }
+    }
+}
+
+// A journal group is written from one chunk and starts on a block of its own.
+const _: () = assert!(BLOCK_BYTES.is_power_of_two());
+// An index entry per block at most: the index of a 1 GiB segment stays below 4 MiB.
+const _: () = assert!(MIN_BATCH_BYTES < BLOCK_BYTES);

@@ -53,6 +53,7 @@ pub struct BrokerOptions {
 pub struct Broker {
     child: Child,
     port: u16,
+    cpus: Option<String>,
     dir: TempDir,
 }
 
@@ -103,6 +104,18 @@ impl Broker {
         configs: &[(&str, &str)],
     ) -> Result<(), ToolError> {
         create_topic(jars, &self.bootstrap(), topic, partitions, configs)
+    }
+
+    /// Stops the node by SIGTERM where it still runs, and starts it again on the same port and directory.
+    pub fn restart(&mut self, jars: &Jars) -> Result<(), BrokerError> {
+        terminate(&mut self.child, STOP_TIMEOUT)?;
+        self.child = launch(jars, self.dir.path(), self.cpus.as_deref())?;
+        self.wait_until_ready()
+    }
+
+    /// Ends the node by SIGKILL, as a crash would; [`Broker::restart`] brings it back.
+    pub fn kill(&mut self) -> Result<(), BrokerError> {
+        self.child.kill().and_then(|()| self.child.wait()).map(drop).map_err(BrokerError::Process)
     }
 
     /// Stops the node by SIGTERM, waits for its end and deletes its directory.
@@ -245,10 +258,19 @@ fn start_once(jars: &Jars, options: &BrokerOptions) -> Result<Broker, BrokerErro
     )
     .map_err(BrokerError::Format)?;
 
-    let console = File::create(file(CONSOLE_FILE)).map_err(BrokerError::Directory)?;
+    let child = launch(jars, dir.path(), options.cpus.as_deref())?;
+    let mut broker = Broker { child, port, cpus: options.cpus.clone(), dir };
+    broker.wait_until_ready()?;
+    Ok(broker)
+}
+
+/// Starts the process on a directory that is formatted already. What it prints is added to what an earlier one printed.
+fn launch(jars: &Jars, dir: &Path, cpus: Option<&str>) -> Result<Child, BrokerError> {
+    let console =
+        File::options().create(true).append(true).open(dir.join(CONSOLE_FILE)).map_err(BrokerError::Directory)?;
     let console_errors = console.try_clone().map_err(BrokerError::Directory)?;
     // taskset replaces itself by Java, so the process id is Java's in both cases.
-    let (program, mut command) = match &options.cpus {
+    let (program, mut command) = match cpus {
         Some(cpus) => {
             let mut command = Command::new("taskset");
             command.args(["--cpu-list", cpus]).arg(jars.java());
@@ -256,22 +278,17 @@ fn start_once(jars: &Jars, options: &BrokerOptions) -> Result<Broker, BrokerErro
         }
         None => (jars.java().display().to_string(), Command::new(jars.java())),
     };
-    let child = command
+    command
         .args(JVM_OPTIONS)
-        .arg(format!(
-            "-Dlog4j2.configurationFile={}",
-            file(LOGGING_FILE).display()
-        ))
-        .args(["-cp", &jars.class_path(), "kafka.Kafka", &config])
-        .current_dir(dir.path())
+        .arg(format!("-Dlog4j2.configurationFile={}", dir.join(LOGGING_FILE).display()))
+        .args(["-cp", &jars.class_path(), "kafka.Kafka"])
+        .arg(dir.join(PROPERTIES_FILE))
+        .current_dir(dir)
         .stdin(Stdio::null())
         .stdout(console)
         .stderr(console_errors)
         .spawn()
-        .map_err(|source| BrokerError::Spawn { program, source })?;
-    let mut broker = Broker { child, port, dir };
-    broker.wait_until_ready()?;
-    Ok(broker)
+        .map_err(|source| BrokerError::Spawn { program, source })
 }
 
 impl Broker {

@@ -1,0 +1,3 @@
+//! The broker: everything between a socket and the store.
+
+pub mod frame;

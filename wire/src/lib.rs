@@ -1,1 +1,16 @@
 //! The Kafka protocol, pure: schema tables, generated messages, frames and record batches.
+
+pub mod api;
+pub mod error;
+pub mod header;
+mod message;
+pub mod messages;
+pub mod put;
+mod reader;
+pub mod records;
+mod uuid;
+
+pub use message::Message;
+pub use put::EncodeError;
+pub use reader::{DEFAULT_BUDGET, DecodeError, Reader};
+pub use uuid::{ParseUuidError, Uuid};

@@ -1,3 +1,8 @@
 //! Side-by-side runs of Weir and Apache Kafka, and the means to run a stock Kafka: [`kafka`] serves the tests as well.
 
+pub mod cases;
 pub mod kafka;
+pub mod machine;
+mod process;
+pub mod stats;
+pub mod weir;

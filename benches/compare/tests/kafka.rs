@@ -7,24 +7,13 @@ use compare::kafka::{self, Broker, BrokerOptions};
 fn kafka_starts_makes_a_topic_and_stops() {
     let jars = kafka::provision().unwrap();
     assert!(jars.kafka_jar("kafka-clients").is_file());
-    let options = BrokerOptions {
-        cpus: Some("0".into()),
-        ..BrokerOptions::default()
-    };
+    let options = BrokerOptions { cpus: Some("0".into()), ..BrokerOptions::default() };
     let broker = Broker::start(&jars, &options).unwrap();
-    broker
-        .create_topic(&jars, "flushed", 3, &[("flush.messages", "1")])
-        .unwrap();
+    broker.create_topic(&jars, "flushed", 3, &[("flush.messages", "1")]).unwrap();
     let described = jars
         .run_tool(
             "org.apache.kafka.tools.TopicCommand",
-            &[
-                "--bootstrap-server",
-                &broker.bootstrap(),
-                "--describe",
-                "--topic",
-                "flushed",
-            ],
+            &["--bootstrap-server", &broker.bootstrap(), "--describe", "--topic", "flushed"],
         )
         .unwrap();
     assert!(described.contains("PartitionCount: 3"), "{described}");

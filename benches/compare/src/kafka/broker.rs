@@ -6,10 +6,10 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{Jars, ToolError};
+use crate::process::{StopError, TempDir, last_lines, terminate};
 
 /// Base64 of the 16 bytes "WeirCompareKafka": the nodes are alone and short-lived, so one id serves all of them.
 const CLUSTER_ID: &str = "V2VpckNvbXBhcmVLYWZrYQ";
@@ -64,9 +64,7 @@ impl Broker {
         loop {
             match start_once(jars, options) {
                 Err(BrokerError::Exited { log, .. })
-                    if log.contains("BindException")
-                        && options.port.is_none()
-                        && attempt < PORT_ATTEMPTS =>
+                    if log.contains("BindException") && options.port.is_none() && attempt < PORT_ATTEMPTS =>
                 {
                     attempt += 1;
                 }
@@ -108,7 +106,7 @@ impl Broker {
 
     /// Stops the node by SIGTERM where it still runs, and starts it again on the same port and directory.
     pub fn restart(&mut self, jars: &Jars) -> Result<(), BrokerError> {
-        terminate(&mut self.child, STOP_TIMEOUT)?;
+        terminate(&mut self.child, STOP_TIMEOUT).map_err(BrokerError::Stop)?;
         self.child = launch(jars, self.dir.path(), self.cpus.as_deref())?;
         self.wait_until_ready()
     }
@@ -120,7 +118,7 @@ impl Broker {
 
     /// Stops the node by SIGTERM, waits for its end and deletes its directory.
     pub fn stop(mut self) -> Result<(), BrokerError> {
-        terminate(&mut self.child, STOP_TIMEOUT)?;
+        terminate(&mut self.child, STOP_TIMEOUT).map_err(BrokerError::Stop)?;
         self.dir.remove().map_err(BrokerError::Directory)
     }
 }
@@ -140,24 +138,15 @@ pub(crate) fn create_topic(
     partitions: u32,
     configs: &[(&str, &str)],
 ) -> Result<(), ToolError> {
-    let mut arguments: Vec<String> = [
-        "--bootstrap-server",
-        bootstrap,
-        "--create",
-        "--topic",
-        topic,
-        "--replication-factor",
-        "1",
-        "--partitions",
-    ]
-    .map(str::to_owned)
-    .to_vec();
+    let mut arguments: Vec<String> =
+        ["--bootstrap-server", bootstrap, "--create", "--topic", topic, "--replication-factor", "1", "--partitions"]
+            .map(str::to_owned)
+            .to_vec();
     arguments.push(partitions.to_string());
     for (key, value) in configs {
         arguments.extend(["--config".to_owned(), format!("{key}={value}")]);
     }
-    jars.run_tool("org.apache.kafka.tools.TopicCommand", &arguments)
-        .map(|_| ())
+    jars.run_tool("org.apache.kafka.tools.TopicCommand", &arguments).map(|_| ())
 }
 
 /// Why a node did not start or stop.
@@ -188,8 +177,8 @@ pub enum BrokerError {
         /// The end of its output and log.
         log: String,
     },
-    /// The node did not end after SIGTERM in time and was killed.
-    DidNotStop,
+    /// The node did not stop as it should.
+    Stop(StopError),
     /// Waiting for the process or signalling it failed.
     Process(io::Error),
 }
@@ -209,19 +198,9 @@ impl fmt::Display for BrokerError {
                 write!(f, "Apache Kafka ended early ({status}):\n{log}")
             }
             BrokerError::NotReady { log } => {
-                write!(
-                    f,
-                    "Apache Kafka did not serve within {} s:\n{log}",
-                    START_TIMEOUT.as_secs()
-                )
+                write!(f, "Apache Kafka did not serve within {} s:\n{log}", START_TIMEOUT.as_secs())
             }
-            BrokerError::DidNotStop => {
-                write!(
-                    f,
-                    "Apache Kafka did not stop within {} s and was killed",
-                    STOP_TIMEOUT.as_secs()
-                )
-            }
+            BrokerError::Stop(source) => write!(f, "Apache Kafka: {source}"),
             BrokerError::Process(source) => write!(f, "the process of Apache Kafka: {source}"),
         }
     }
@@ -236,27 +215,18 @@ const PROPERTIES_FILE: &str = "server.properties";
 const LOGGING_FILE: &str = "log4j2.properties";
 
 fn start_once(jars: &Jars, options: &BrokerOptions) -> Result<Broker, BrokerError> {
-    let parent = options
-        .parent_dir
-        .clone()
-        .unwrap_or_else(std::env::temp_dir);
+    let parent = options.parent_dir.clone().unwrap_or_else(std::env::temp_dir);
     let dir = TempDir::create(&parent, "weir-kafka").map_err(BrokerError::Directory)?;
     let [free_port, controller_port] = free_ports().map_err(BrokerError::Port)?;
     let port = options.port.unwrap_or(free_port);
     let file = |name: &str| dir.path().join(name);
-    fs::write(
-        file(PROPERTIES_FILE),
-        properties(&dir, port, controller_port, &options.properties),
-    )
-    .and_then(|()| fs::write(file(LOGGING_FILE), logging(&file(LOG_FILE))))
-    .map_err(BrokerError::Directory)?;
+    fs::write(file(PROPERTIES_FILE), properties(&dir, port, controller_port, &options.properties))
+        .and_then(|()| fs::write(file(LOGGING_FILE), logging(&file(LOG_FILE))))
+        .map_err(BrokerError::Directory)?;
 
     let config = file(PROPERTIES_FILE).display().to_string();
-    jars.run_tool(
-        "kafka.tools.StorageTool",
-        &["format", "--standalone", "-t", CLUSTER_ID, "-c", &config],
-    )
-    .map_err(BrokerError::Format)?;
+    jars.run_tool("kafka.tools.StorageTool", &["format", "--standalone", "-t", CLUSTER_ID, "-c", &config])
+        .map_err(BrokerError::Format)?;
 
     let child = launch(jars, dir.path(), options.cpus.as_deref())?;
     let mut broker = Broker { child, port, cpus: options.cpus.clone(), dir };
@@ -296,32 +266,20 @@ impl Broker {
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
             if let Some(status) = self.child.try_wait().map_err(BrokerError::Process)? {
-                return Err(BrokerError::Exited {
-                    status,
-                    log: self.last_words(),
-                });
+                return Err(BrokerError::Exited { status, log: self.last_words() });
             }
             if serves(address(self.port)).unwrap_or(false) {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                return Err(BrokerError::NotReady {
-                    log: self.last_words(),
-                });
+                return Err(BrokerError::NotReady { log: self.last_words() });
             }
             std::thread::sleep(POLL_INTERVAL);
         }
     }
 
     fn last_words(&self) -> String {
-        [CONSOLE_FILE, LOG_FILE]
-            .map(|name| {
-                let bytes = fs::read(self.dir.path().join(name)).unwrap_or_default();
-                let text = String::from_utf8_lossy(&bytes);
-                let lines: Vec<&str> = text.lines().collect();
-                lines[lines.len().saturating_sub(40)..].join("\n")
-            })
-            .join("\n")
+        [CONSOLE_FILE, LOG_FILE].map(|name| last_lines(&self.dir.path().join(name), 40)).join("\n")
     }
 }
 
@@ -337,59 +295,28 @@ fn free_ports() -> io::Result<[u16; 2]> {
 }
 
 /// What a single combined node must be told; everything else is the default of the release.
-fn properties(
-    dir: &TempDir,
-    port: u16,
-    controller_port: u16,
-    further: &[(String, String)],
-) -> String {
+fn properties(dir: &TempDir, port: u16, controller_port: u16, further: &[(String, String)]) -> String {
     let data = dir.path().join(DATA_DIR);
     let own = [
         ("process.roles", "broker,controller".to_owned()),
         ("node.id", "1".to_owned()),
-        (
-            "controller.quorum.bootstrap.servers",
-            address(controller_port).to_string(),
-        ),
+        ("controller.quorum.bootstrap.servers", address(controller_port).to_string()),
         ("controller.listener.names", "CONTROLLER".to_owned()),
-        (
-            "listener.security.protocol.map",
-            "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT".to_owned(),
-        ),
+        ("listener.security.protocol.map", "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT".to_owned()),
         ("inter.broker.listener.name", "PLAINTEXT".to_owned()),
-        (
-            "listeners",
-            format!(
-                "PLAINTEXT://{},CONTROLLER://{}",
-                address(port),
-                address(controller_port)
-            ),
-        ),
-        (
-            "advertised.listeners",
-            format!(
-                "PLAINTEXT://{},CONTROLLER://{}",
-                address(port),
-                address(controller_port)
-            ),
-        ),
+        ("listeners", format!("PLAINTEXT://{},CONTROLLER://{}", address(port), address(controller_port))),
+        ("advertised.listeners", format!("PLAINTEXT://{},CONTROLLER://{}", address(port), address(controller_port))),
         ("log.dirs", data.display().to_string()),
         ("offsets.topic.replication.factor", "1".to_owned()),
         ("transaction.state.log.replication.factor", "1".to_owned()),
         ("transaction.state.log.min.isr", "1".to_owned()),
-        (
-            "share.coordinator.state.topic.replication.factor",
-            "1".to_owned(),
-        ),
+        ("share.coordinator.state.topic.replication.factor", "1".to_owned()),
         ("share.coordinator.state.topic.min.isr", "1".to_owned()),
         // Three seconds of waiting for further members make sense in production and not in a run of seconds.
         ("group.initial.rebalance.delay.ms", "0".to_owned()),
     ];
     let own = own.map(|(key, value)| (key.to_owned(), value));
-    own.iter()
-        .chain(further)
-        .map(|(key, value)| format!("{key}={value}\n"))
-        .collect()
+    own.iter().chain(further).map(|(key, value)| format!("{key}={value}\n")).collect()
 }
 
 fn logging(log_file: &Path) -> String {
@@ -423,99 +350,21 @@ fn call(stream: &mut TcpStream, api_key: i16, version: i16, body: &[u8]) -> io::
     const CORRELATION_ID: [u8; 4] = [0, 0, 0, 1];
     const ANSWER_MAX: usize = 1 << 20;
     let null_client_id = (-1i16).to_be_bytes();
-    let request = [
-        &api_key.to_be_bytes()[..],
-        &version.to_be_bytes(),
-        &CORRELATION_ID,
-        &null_client_id,
-        body,
-    ]
-    .concat();
+    let request = [&api_key.to_be_bytes()[..], &version.to_be_bytes(), &CORRELATION_ID, &null_client_id, body].concat();
     let length = u32::try_from(request.len()).map_err(io::Error::other)?;
     stream.write_all(&[&length.to_be_bytes()[..], &request].concat())?;
     let mut length = [0; 4];
     stream.read_exact(&mut length)?;
     let length = u32::from_be_bytes(length) as usize;
     if !(4..=ANSWER_MAX).contains(&length) {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "not an answer of Kafka",
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "not an answer of Kafka"));
     }
     let mut answer = vec![0; length];
     stream.read_exact(&mut answer)?;
     if answer[..4] != CORRELATION_ID {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "an answer to another request",
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "an answer to another request"));
     }
     Ok(answer.split_off(4))
-}
-
-/// Ends `child` by SIGTERM, and by SIGKILL after `timeout`, which is an error. Returns at once when it has ended already.
-pub(crate) fn terminate(child: &mut Child, timeout: Duration) -> Result<(), BrokerError> {
-    if child.try_wait().map_err(BrokerError::Process)?.is_some() {
-        return Ok(());
-    }
-    rustix::process::kill_process(
-        rustix::process::Pid::from_child(child),
-        rustix::process::Signal::TERM,
-    )
-    .map_err(|errno| BrokerError::Process(errno.into()))?;
-    let deadline = Instant::now() + timeout;
-    while child.try_wait().map_err(BrokerError::Process)?.is_none() {
-        if Instant::now() > deadline {
-            child
-                .kill()
-                .and_then(|()| child.wait())
-                .map_err(BrokerError::Process)?;
-            return Err(BrokerError::DidNotStop);
-        }
-        std::thread::sleep(POLL_INTERVAL);
-    }
-    Ok(())
-}
-
-/// A directory of this process's own, deleted when dropped.
-#[derive(Debug)]
-pub(crate) struct TempDir(PathBuf);
-
-impl TempDir {
-    /// Makes `parent/prefix-PID-N`, and `parent` where it is missing.
-    pub(crate) fn create(parent: &Path, prefix: &str) -> io::Result<TempDir> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        fs::create_dir_all(parent)?;
-        let parent = parent.canonicalize()?;
-        loop {
-            let number = NEXT.fetch_add(1, Ordering::Relaxed);
-            let path = parent.join(format!("{prefix}-{}-{number}", std::process::id()));
-            match fs::create_dir(&path) {
-                Ok(()) => return Ok(TempDir(path)),
-                // Left by an earlier process with the same id.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-
-    /// Deletes the directory now; a second call does nothing.
-    pub(crate) fn remove(&self) -> io::Result<()> {
-        match fs::remove_dir_all(&self.0) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            outcome => outcome,
-        }
-    }
-}
-
-impl Drop for TempDir {
-    fn drop(&mut self) {
-        let _ = self.remove();
-    }
 }
 
 #[cfg(test)]
@@ -527,14 +376,8 @@ mod tests {
         let dir = TempDir::create(&std::env::temp_dir(), "weir-kafka-test").unwrap();
         let text = properties(&dir, 1234, 1235, &[("num.partitions".into(), "7".into())]);
         assert!(text.ends_with("num.partitions=7\n"), "{text}");
-        assert!(
-            text.contains("listeners=PLAINTEXT://127.0.0.1:1234,CONTROLLER://127.0.0.1:1235\n"),
-            "{text}"
-        );
-        let keys: Vec<&str> = text
-            .lines()
-            .map(|line| line.split_once('=').unwrap().0)
-            .collect();
+        assert!(text.contains("listeners=PLAINTEXT://127.0.0.1:1234,CONTROLLER://127.0.0.1:1235\n"), "{text}");
+        let keys: Vec<&str> = text.lines().map(|line| line.split_once('=').unwrap().0).collect();
         let mut unique = keys.clone();
         unique.sort_unstable();
         unique.dedup();
@@ -547,28 +390,10 @@ mod tests {
         let to = listener.local_addr().unwrap();
         let server = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            stream
-                .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-                .unwrap();
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
         });
         assert!(serves(to).is_err());
         server.join().unwrap();
         assert!(serves(to).is_err(), "nothing listens any more");
-    }
-
-    #[test]
-    fn a_child_that_ignores_sigterm_is_killed_and_reported() {
-        let mut child = Command::new("sh")
-            .args(["-c", "trap '' TERM; echo ready; while :; do sleep 1; done"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut ready = [0; 6];
-        child.stdout.take().unwrap().read_exact(&mut ready).unwrap();
-        assert!(matches!(
-            terminate(&mut child, Duration::ZERO),
-            Err(BrokerError::DidNotStop)
-        ));
-        terminate(&mut child, Duration::ZERO).unwrap();
     }
 }

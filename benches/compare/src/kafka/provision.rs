@@ -20,11 +20,7 @@ const JAVA_MIN: u32 = 17;
 const ARTIFACTS: [(&str, &str, &str); 3] = [
     ("org.apache.kafka", "kafka_2.13", VERSION),
     ("org.apache.kafka", "kafka-tools", VERSION),
-    (
-        "org.apache.logging.log4j",
-        "log4j-slf4j-impl",
-        LOG4J_VERSION,
-    ),
+    ("org.apache.logging.log4j", "log4j-slf4j-impl", LOG4J_VERSION),
 ];
 
 const POM_FILE: &str = "pom.xml";
@@ -69,29 +65,19 @@ impl Jars {
             .arg("-Xmx256m")
             // Tools live for two seconds: the optimising compiler would only take processor time from what is measured.
             .args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
-            .arg(format!(
-                "-Dlog4j2.configurationFile={}",
-                self.home.join(TOOL_LOGGING_FILE).display()
-            ))
+            .arg(format!("-Dlog4j2.configurationFile={}", self.home.join(TOOL_LOGGING_FILE).display()))
             .args(["-cp", &self.class_path(), main_class]);
         command
     }
 
     /// Runs `main_class` to its end and returns its standard output. An exit status other than 0 is an error that carries
     /// both streams.
-    pub fn run_tool<S: AsRef<OsStr>>(
-        &self,
-        main_class: &str,
-        arguments: &[S],
-    ) -> Result<String, ToolError> {
+    pub fn run_tool<S: AsRef<OsStr>>(&self, main_class: &str, arguments: &[S]) -> Result<String, ToolError> {
         let output = self
             .command(main_class)
             .args(arguments)
             .output()
-            .map_err(|source| ToolError::Start {
-                main_class: main_class.into(),
-                source,
-            })?;
+            .map_err(|source| ToolError::Start { main_class: main_class.into(), source })?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         if !output.status.success() {
             return Err(ToolError::Failed {
@@ -134,12 +120,7 @@ impl fmt::Display for ToolError {
             ToolError::Start { main_class, source } => {
                 write!(f, "{main_class} did not start: {source}")
             }
-            ToolError::Failed {
-                main_class,
-                status,
-                stdout,
-                stderr,
-            } => {
+            ToolError::Failed { main_class, status, stdout, stderr } => {
                 write!(f, "{main_class} failed ({status})\n{stdout}{stderr}")
             }
         }
@@ -151,15 +132,9 @@ impl std::error::Error for ToolError {}
 /// The directory that [`provision`] fills: `$XDG_CACHE_HOME/weir/kafka-4.3.1`, or below `~/.cache`.
 pub fn cache_dir() -> Result<PathBuf, ProvisionError> {
     // The XDG base directory specification says that a relative path there is invalid and to be ignored.
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .filter(|path| path.is_absolute());
-    let home = std::env::var_os("HOME")
-        .map(PathBuf::from)
-        .filter(|path| path.is_absolute());
-    let cache = cache
-        .or_else(|| home.map(|home| home.join(".cache")))
-        .ok_or(ProvisionError::NoCacheDirectory)?;
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = std::env::var_os("HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let cache = cache.or_else(|| home.map(|home| home.join(".cache"))).ok_or(ProvisionError::NoCacheDirectory)?;
     Ok(cache.join("weir").join(format!("kafka-{VERSION}")))
 }
 
@@ -223,10 +198,7 @@ impl fmt::Display for ProvisionError {
                  (Debian: apt install openjdk-17-jre-headless): {source}"
             ),
             ProvisionError::JavaTooOld { found } => {
-                write!(
-                    f,
-                    "Apache Kafka {VERSION} needs Java {JAVA_MIN} or later, found: {found}"
-                )
+                write!(f, "Apache Kafka {VERSION} needs Java {JAVA_MIN} or later, found: {found}")
             }
             ProvisionError::MavenMissing { source } => write!(
                 f,
@@ -240,10 +212,7 @@ impl fmt::Display for ProvisionError {
                 write!(f, "Maven succeeded without fetching {name}")
             }
             ProvisionError::NoCacheDirectory => {
-                write!(
-                    f,
-                    "no place for Apache Kafka's jars: set HOME or XDG_CACHE_HOME to an absolute path"
-                )
+                write!(f, "no place for Apache Kafka's jars: set HOME or XDG_CACHE_HOME to an absolute path")
             }
             ProvisionError::Cache { path, source } => write!(f, "{}: {source}", path.display()),
         }
@@ -280,19 +249,14 @@ fn provision_with(
             return Err(ProvisionError::JarMissing { name });
         }
     }
-    write(
-        &partial.join(MANIFEST_FILE),
-        &manifest_of(&jars).map_err(cache_error(&jars))?,
-    )?;
+    write(&partial.join(MANIFEST_FILE), &manifest_of(&jars).map_err(cache_error(&jars))?)?;
     remove_dir(home)?;
     fs::rename(&partial, home).map_err(cache_error(home))
 }
 
 /// True when the cache holds what this version of the program would fetch, every file with its recorded size.
 fn is_complete(home: &Path) -> bool {
-    let same = |name: &str, wanted: &str| {
-        fs::read_to_string(home.join(name)).is_ok_and(|found| found == wanted)
-    };
+    let same = |name: &str, wanted: &str| fs::read_to_string(home.join(name)).is_ok_and(|found| found == wanted);
     same(POM_FILE, &pom())
         && same(TOOL_LOGGING_FILE, TOOL_LOGGING)
         && manifest_of(&home.join(JARS_DIR)).is_ok_and(|found| same(MANIFEST_FILE, &found))
@@ -302,16 +266,10 @@ fn manifest_of(jars: &Path) -> io::Result<String> {
     let mut lines = Vec::new();
     for entry in fs::read_dir(jars)? {
         let entry = entry?;
-        lines.push((
-            entry.file_name().to_string_lossy().into_owned(),
-            entry.metadata()?.len(),
-        ));
+        lines.push((entry.file_name().to_string_lossy().into_owned(), entry.metadata()?.len()));
     }
     lines.sort();
-    Ok(lines
-        .into_iter()
-        .map(|(name, size)| format!("{size} {name}\n"))
-        .collect())
+    Ok(lines.into_iter().map(|(name, size)| format!("{size} {name}\n")).collect())
 }
 
 fn run_maven(pom: &Path, jars: &Path) -> Result<(), ProvisionError> {
@@ -328,9 +286,7 @@ fn run_maven(pom: &Path, jars: &Path) -> Result<(), ProvisionError> {
     let all = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&all);
     let lines: Vec<&str> = text.lines().collect();
-    Err(ProvisionError::MavenFailed {
-        output: lines[lines.len().saturating_sub(30)..].join("\n"),
-    })
+    Err(ProvisionError::MavenFailed { output: lines[lines.len().saturating_sub(30)..].join("\n") })
 }
 
 fn pom() -> String {
@@ -368,21 +324,14 @@ fn find_java() -> Result<PathBuf, ProvisionError> {
         Some(home) => Path::new(&home).join("bin/java"),
         None => PathBuf::from("java"),
     };
-    let output = Command::new(&java)
-        .arg("-version")
-        .output()
-        .map_err(|source| ProvisionError::JavaMissing { source })?;
+    let output =
+        Command::new(&java).arg("-version").output().map_err(|source| ProvisionError::JavaMissing { source })?;
     // Java prints its version to standard error.
     let text = String::from_utf8_lossy(&output.stderr);
-    let line = text
-        .lines()
-        .find(|line| line.contains(" version "))
-        .unwrap_or_default();
+    let line = text.lines().find(|line| line.contains(" version ")).unwrap_or_default();
     match java_major(line) {
         Some(major) if major >= JAVA_MIN => Ok(java),
-        _ => Err(ProvisionError::JavaTooOld {
-            found: text.lines().next().unwrap_or_default().to_owned(),
-        }),
+        _ => Err(ProvisionError::JavaTooOld { found: text.lines().next().unwrap_or_default().to_owned() }),
     }
 }
 
@@ -412,7 +361,7 @@ fn cache_error(path: &Path) -> impl FnOnce(io::Error) -> ProvisionError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kafka::broker::TempDir;
+    use crate::process::TempDir;
 
     #[test]
     fn pom_names_every_artifact_once() {
@@ -430,10 +379,7 @@ mod tests {
 
     #[test]
     fn java_versions_are_read() {
-        assert_eq!(
-            java_major("openjdk version \"17.0.15\" 2025-04-15"),
-            Some(17)
-        );
+        assert_eq!(java_major("openjdk version \"17.0.15\" 2025-04-15"), Some(17));
         assert_eq!(java_major("openjdk version \"21\" 2023-09-19"), Some(21));
         assert_eq!(java_major("openjdk version \"24-ea\" 2025-03-18"), Some(24));
         assert_eq!(java_major("java version \"1.8.0_292\""), Some(1));
@@ -458,9 +404,7 @@ mod tests {
         provision_with(&home, fetch_all).unwrap();
         provision_with(&home, fetch_nothing).unwrap();
 
-        let jar = home
-            .join(JARS_DIR)
-            .join(format!("kafka_2.13-{VERSION}.jar"));
+        let jar = home.join(JARS_DIR).join(format!("kafka_2.13-{VERSION}.jar"));
         fs::write(&jar, "cut").unwrap();
         assert!(!is_complete(&home));
         provision_with(&home, fetch_all).unwrap();
@@ -473,20 +417,12 @@ mod tests {
         let home = temp.path().join("kafka");
         let interrupted = |_: &Path, jars: &Path| {
             write(&jars.join("half.jar"), "half")?;
-            Err(ProvisionError::MavenFailed {
-                output: "connection lost".into(),
-            })
+            Err(ProvisionError::MavenFailed { output: "connection lost".into() })
         };
-        assert!(matches!(
-            provision_with(&home, interrupted),
-            Err(ProvisionError::MavenFailed { .. })
-        ));
+        assert!(matches!(provision_with(&home, interrupted), Err(ProvisionError::MavenFailed { .. })));
         assert!(!home.exists());
         let silent = |_: &Path, _: &Path| Ok(());
-        assert!(matches!(
-            provision_with(&home, silent),
-            Err(ProvisionError::JarMissing { .. })
-        ));
+        assert!(matches!(provision_with(&home, silent), Err(ProvisionError::JarMissing { .. })));
         assert!(!home.exists());
 
         provision_with(&home, fetch_all).unwrap();

@@ -1,0 +1,446 @@
+//! The table of cases: what is run, in which classes, and what is to be reached. Nothing else in this crate knows a case
+//! by name.
+
+/// What is compared with what. Figures of different classes are never put side by side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// Every acknowledgement of Weir is on disk; Apache Kafka acknowledges from the page cache.
+    DiskAgainstShipped,
+    /// Both acknowledge from the page cache: survives SIGKILL, not a power cut.
+    OsAgainstShipped,
+    /// Both have every acknowledgement on disk: Kafka by `flush.messages=1`.
+    DiskAgainstFlushed,
+}
+
+impl Class {
+    /// All classes, in the order of the report.
+    pub const ALL: [Class; 3] = [Class::DiskAgainstShipped, Class::OsAgainstShipped, Class::DiskAgainstFlushed];
+
+    /// The number on the command line and in the report.
+    pub fn number(self) -> u8 {
+        match self {
+            Class::DiskAgainstShipped => 1,
+            Class::OsAgainstShipped => 2,
+            Class::DiskAgainstFlushed => 3,
+        }
+    }
+
+    /// A heading.
+    pub fn title(self) -> &'static str {
+        match self {
+            Class::DiskAgainstShipped => "Weir with durability=disk against Apache Kafka as it ships",
+            Class::OsAgainstShipped => "Weir with durability=os against Apache Kafka as it ships",
+            Class::DiskAgainstFlushed => "Weir with durability=disk against Apache Kafka with flush.messages=1",
+        }
+    }
+
+    /// What an acknowledgement promises on each side.
+    pub fn promise(self) -> &'static str {
+        match self {
+            Class::DiskAgainstShipped => {
+                "Not the same promise: Weir acknowledges after an fdatasync, Kafka from the page cache, which a power cut empties."
+            }
+            Class::OsAgainstShipped => {
+                "The same promise: both acknowledge from the page cache, which survives the end of the process and not a power cut."
+            }
+            Class::DiskAgainstFlushed => "The same promise: both acknowledge after the data is on disk.",
+        }
+    }
+
+    /// `durability` of Weir in this class.
+    pub fn weir_durability(self) -> &'static str {
+        match self {
+            Class::DiskAgainstShipped | Class::DiskAgainstFlushed => "disk",
+            Class::OsAgainstShipped => "os",
+        }
+    }
+
+    /// True where Kafka's topics get `flush.messages=1`.
+    pub fn kafka_flushes(self) -> bool {
+        self == Class::DiskAgainstFlushed
+    }
+}
+
+/// One row of the comparison.
+#[derive(Debug)]
+pub struct Case {
+    /// Name on the command line and in file names.
+    pub name: &'static str,
+    /// Name in the report.
+    pub title: &'static str,
+    /// The classes in which it is run.
+    pub classes: &'static [Class],
+    /// What the generator does.
+    pub load: Load,
+    /// What is to be reached.
+    pub floors: &'static [Floor],
+    /// No peer writes more than this to the disk in a second, in MB; decides how much free disk a run needs.
+    pub write_mb_per_s_max: u64,
+}
+
+/// The work of one run. Records hold random bytes. Produce requests ask for `acks=1`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Load {
+    /// Produce requests, each of one batch for one partition; connection `i` writes to partition `i`.
+    Produce {
+        /// Connections, and as many partitions.
+        connections: u32,
+        /// Requests that a connection sends before it waits for an answer.
+        in_flight: u32,
+        /// What a request holds.
+        batch: Batch,
+        /// Records per second of an open loop; absent for a closed loop, which sends as fast as it gets answers.
+        rate: Option<u64>,
+    },
+    /// Fetch requests for ranges of [`Load::prefill`] bytes that were written just before.
+    Fetch {
+        /// Connections, and as many partitions.
+        connections: u32,
+        /// Bytes that a request asks for.
+        range_bytes: u32,
+    },
+    /// Open loop from the intended time of a record to its arrival at a consumer: one producer, one consumer.
+    EndToEnd {
+        /// Records per second, in ticks of 1 ms.
+        rate: u64,
+        /// Bytes of a record's value.
+        record_bytes: u32,
+    },
+    /// No clients at all: what the broker burns by itself.
+    Idle,
+}
+
+/// The content of one produce request.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Batch {
+    /// As many records of 100 bytes as fit into a batch of so many bytes.
+    Bytes(u32),
+    /// This many records of so many bytes of value.
+    Records {
+        /// Records in the batch.
+        count: u32,
+        /// Bytes of a record's value.
+        bytes: u32,
+    },
+}
+
+/// A figure of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Metric {
+    /// Acknowledged or fetched bytes of record batches per second, in MB (10^6).
+    MegabytesPerSecond,
+    /// Seconds of broker CPU (user and system, all threads) per GB (10^9) of record batches.
+    CpuSecondsPerGb,
+    /// Microseconds of broker CPU per request.
+    CpuMicrosPerRequest,
+    /// Broker CPU over elapsed time: 1 is one core.
+    CpuCores,
+    /// Median latency in microseconds.
+    P50Micros,
+    /// 99th percentile of latency in microseconds.
+    P99Micros,
+    /// 99.9th percentile of latency in microseconds.
+    P999Micros,
+}
+
+impl Metric {
+    /// Words for a table.
+    pub fn title(self) -> &'static str {
+        match self {
+            Metric::MegabytesPerSecond => "throughput, MB/s",
+            Metric::CpuSecondsPerGb => "broker CPU, s/GB",
+            Metric::CpuMicrosPerRequest => "broker CPU, µs/request",
+            Metric::CpuCores => "broker CPU, cores",
+            Metric::P50Micros => "p50, µs",
+            Metric::P99Micros => "p99, µs",
+            Metric::P999Micros => "p99.9, µs",
+        }
+    }
+
+    /// True where more is better; ratios are turned so that above 1 means that Weir is better.
+    pub fn more_is_better(self) -> bool {
+        self == Metric::MegabytesPerSecond
+    }
+}
+
+/// A figure to reach.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Floor {
+    /// The class that it is about.
+    pub class: Class,
+    /// The figure.
+    pub metric: Metric,
+    /// What is asked.
+    pub bound: Bound,
+}
+
+/// What a floor asks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Bound {
+    /// Weir is better than Kafka by at least this factor.
+    TimesBetter(f64),
+    /// Weir's own figure is at most this.
+    AtMost(f64),
+}
+
+impl Load {
+    /// Topic size for a fetch case: small enough to stay in memory on both sides, large enough not to sit in the
+    /// processor's cache.
+    pub const PREFILL_BYTES: u64 = 256_000_000;
+
+    /// Partitions of the topic.
+    pub fn partitions(self) -> u32 {
+        match self {
+            Load::Produce { connections, .. } | Load::Fetch { connections, .. } => connections,
+            Load::EndToEnd { .. } | Load::Idle => 1,
+        }
+    }
+
+    /// The figures that say something about this load, in the order of the report.
+    pub fn metrics(self) -> &'static [Metric] {
+        use Metric::*;
+        match self {
+            Load::Produce { rate: None, .. } => {
+                &[MegabytesPerSecond, CpuSecondsPerGb, CpuMicrosPerRequest, P50Micros, P99Micros, P999Micros]
+            }
+            Load::Produce { rate: Some(_), .. } => &[CpuCores, P50Micros, P99Micros, P999Micros],
+            Load::Fetch { .. } => &[MegabytesPerSecond, CpuSecondsPerGb, P50Micros, P99Micros],
+            Load::EndToEnd { .. } => &[P50Micros, P99Micros, P999Micros, CpuCores],
+            Load::Idle => &[CpuCores],
+        }
+    }
+}
+
+/// The case with this name.
+pub fn find(name: &str) -> Option<&'static Case> {
+    CASES.iter().find(|case| case.name == name)
+}
+
+const SHIPPED: &[Class] = &[Class::DiskAgainstShipped, Class::OsAgainstShipped];
+/// Reading and idling do not differ between the durability classes.
+const SHIPPED_DISK: &[Class] = &[Class::DiskAgainstShipped];
+const FLUSHED: &[Class] = &[Class::DiskAgainstFlushed];
+
+/// A closed loop with five requests in flight on each connection, the default of the Java producer.
+const fn closed(connections: u32, batch: Batch) -> Load {
+    Load::Produce { connections, in_flight: 5, batch, rate: None }
+}
+
+/// A record in a batch of its own: 170 bytes with 100 bytes of value.
+const ONE_RECORD: Batch = Batch::Records { count: 1, bytes: 100 };
+
+const fn better(metric: Metric, factor: f64) -> Floor {
+    Floor { class: Class::DiskAgainstShipped, metric, bound: Bound::TimesBetter(factor) }
+}
+
+/// Half as much again as a bare loop of receive, check, write, fdatasync and answer costs on the reference machine.
+const fn near_limit(limit_cpu_seconds_per_gb: f64) -> Floor {
+    Floor {
+        class: Class::DiskAgainstShipped,
+        metric: Metric::CpuSecondsPerGb,
+        bound: Bound::AtMost(limit_cpu_seconds_per_gb * 1.5),
+    }
+}
+
+/// Every row. The floors are those of the project's plan.
+pub const CASES: &[Case] = &[
+    Case {
+        name: "produce-64k",
+        title: "64 KiB × 4 connections",
+        classes: SHIPPED,
+        load: closed(4, Batch::Bytes(64 << 10)),
+        floors: &[better(Metric::CpuSecondsPerGb, 4.2), better(Metric::MegabytesPerSecond, 3.2), near_limit(0.27)],
+        write_mb_per_s_max: 3_500,
+    },
+    Case {
+        name: "produce-500k",
+        title: "500 KB of 1 KiB records × 4",
+        classes: SHIPPED,
+        load: closed(4, Batch::Records { count: 488, bytes: 1 << 10 }),
+        floors: &[better(Metric::CpuSecondsPerGb, 4.0), better(Metric::MegabytesPerSecond, 3.0), near_limit(0.165)],
+        write_mb_per_s_max: 5_000,
+    },
+    Case {
+        name: "produce-16k",
+        title: "16 KiB × 4",
+        classes: SHIPPED,
+        load: closed(4, Batch::Bytes(16 << 10)),
+        floors: &[better(Metric::CpuSecondsPerGb, 5.0), better(Metric::MegabytesPerSecond, 4.0), near_limit(0.59)],
+        write_mb_per_s_max: 2_500,
+    },
+    Case {
+        name: "produce-1k",
+        title: "1 KiB × 4",
+        classes: SHIPPED,
+        load: closed(4, Batch::Bytes(1 << 10)),
+        floors: &[better(Metric::CpuSecondsPerGb, 3.5), better(Metric::MegabytesPerSecond, 2.2), near_limit(5.5)],
+        write_mb_per_s_max: 500,
+    },
+    Case {
+        name: "produce-170b",
+        title: "170 B × 8",
+        classes: SHIPPED,
+        load: closed(8, ONE_RECORD),
+        floors: &[better(Metric::CpuSecondsPerGb, 4.0), better(Metric::MegabytesPerSecond, 2.7), near_limit(20.0)],
+        write_mb_per_s_max: 500,
+    },
+    Case {
+        name: "fleet-1k",
+        title: "1 KiB × 64 connections, 10 in flight each",
+        classes: SHIPPED,
+        load: Load::Produce { connections: 64, in_flight: 10, batch: Batch::Bytes(1 << 10), rate: None },
+        floors: &[better(Metric::CpuSecondsPerGb, 10.0), better(Metric::MegabytesPerSecond, 8.0), near_limit(0.88)],
+        write_mb_per_s_max: 2_000,
+    },
+    Case {
+        name: "fleet-170b",
+        title: "170 B × 64 connections, 10 in flight each (a sensor fleet)",
+        classes: SHIPPED,
+        load: Load::Produce { connections: 64, in_flight: 10, batch: ONE_RECORD, rate: None },
+        floors: &[better(Metric::CpuSecondsPerGb, 9.0), better(Metric::MegabytesPerSecond, 8.0), near_limit(5.9)],
+        write_mb_per_s_max: 1_000,
+    },
+    Case {
+        name: "fetch-1m",
+        title: "hot fetch, 1 MiB",
+        classes: SHIPPED_DISK,
+        load: Load::Fetch { connections: 1, range_bytes: 1 << 20 },
+        floors: &[better(Metric::CpuSecondsPerGb, 1.35), better(Metric::MegabytesPerSecond, 1.5), near_limit(0.167)],
+        write_mb_per_s_max: 100,
+    },
+    Case {
+        name: "flush-16k",
+        title: "16 KiB × 8 connections, 1 in flight each",
+        classes: FLUSHED,
+        load: Load::Produce { connections: 8, in_flight: 1, batch: Batch::Bytes(16 << 10), rate: None },
+        floors: &[Floor {
+            class: Class::DiskAgainstFlushed,
+            metric: Metric::MegabytesPerSecond,
+            bound: Bound::TimesBetter(10.0),
+        }],
+        write_mb_per_s_max: 1_500,
+    },
+    Case {
+        name: "flush-16k-single",
+        title: "16 KiB × 1 connection, 1 in flight",
+        classes: FLUSHED,
+        load: Load::Produce { connections: 1, in_flight: 1, batch: Batch::Bytes(16 << 10), rate: None },
+        floors: &[],
+        write_mb_per_s_max: 500,
+    },
+    Case {
+        name: "e2e-1k",
+        title: "end to end, 1,000 rec/s",
+        classes: SHIPPED,
+        load: Load::EndToEnd { rate: 1_000, record_bytes: 100 },
+        floors: &[],
+        write_mb_per_s_max: 20,
+    },
+    Case {
+        name: "e2e-100k",
+        title: "end to end, 100,000 rec/s",
+        classes: SHIPPED,
+        load: Load::EndToEnd { rate: 100_000, record_bytes: 100 },
+        floors: &[better(Metric::P999Micros, 2.0)],
+        write_mb_per_s_max: 50,
+    },
+    Case {
+        name: "e2e-1m",
+        title: "end to end, 1,000,000 rec/s",
+        classes: SHIPPED,
+        load: Load::EndToEnd { rate: 1_000_000, record_bytes: 100 },
+        floors: &[],
+        write_mb_per_s_max: 300,
+    },
+    Case {
+        name: "single",
+        title: "one record of 150 B at a time",
+        classes: SHIPPED,
+        load: Load::Produce { connections: 1, in_flight: 1, batch: Batch::Records { count: 1, bytes: 80 }, rate: None },
+        floors: &[Floor { class: Class::OsAgainstShipped, metric: Metric::P50Micros, bound: Bound::TimesBetter(1.0) }],
+        write_mb_per_s_max: 50,
+    },
+    Case {
+        name: "trickle",
+        title: "trickle of 1,000 rec/s in ticks of 1 ms",
+        classes: SHIPPED,
+        load: Load::Produce { connections: 1, in_flight: 5, batch: ONE_RECORD, rate: Some(1_000) },
+        floors: &[better(Metric::CpuCores, 3.0)],
+        write_mb_per_s_max: 20,
+    },
+    Case {
+        name: "idle",
+        title: "idle, no clients",
+        classes: SHIPPED_DISK,
+        load: Load::Idle,
+        floors: &[Floor { class: Class::DiskAgainstShipped, metric: Metric::CpuCores, bound: Bound::AtMost(0.002) }],
+        write_mb_per_s_max: 1,
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_fit_into_file_names() {
+        let names: BTreeSet<&str> = CASES.iter().map(|case| case.name).collect();
+        assert_eq!(names.len(), CASES.len());
+        for name in names {
+            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'), "{name}");
+            assert_eq!(find(name).unwrap().name, name);
+        }
+        assert!(find("no-such-case").is_none());
+    }
+
+    #[test]
+    fn every_floor_is_about_a_class_and_a_figure_of_its_case() {
+        for case in CASES {
+            assert!(!case.classes.is_empty(), "{}", case.name);
+            for floor in case.floors {
+                assert!(case.classes.contains(&floor.class), "{}: {:?}", case.name, floor);
+                assert!(case.load.metrics().contains(&floor.metric), "{}: {:?}", case.name, floor);
+                let (Bound::TimesBetter(value) | Bound::AtMost(value)) = floor.bound;
+                assert!(value > 0.0 && value.is_finite());
+            }
+        }
+    }
+
+    #[test]
+    fn every_class_has_cases_and_only_the_flushed_one_flushes() {
+        for class in Class::ALL {
+            assert!(CASES.iter().any(|case| case.classes.contains(&class)), "{class:?}");
+        }
+        assert_eq!(Class::ALL.map(Class::number), [1, 2, 3]);
+        assert_eq!(Class::ALL.map(Class::kafka_flushes), [false, false, true]);
+        assert_eq!(Class::ALL.map(Class::weir_durability), ["disk", "os", "disk"]);
+    }
+
+    #[test]
+    fn floors_of_the_plan_are_all_there() {
+        let floor = |name: &str, metric| -> Vec<Bound> {
+            find(name).unwrap().floors.iter().filter(|floor| floor.metric == metric).map(|floor| floor.bound).collect()
+        };
+        let plan = [
+            ("produce-64k", 4.2, 3.2),
+            ("produce-500k", 4.0, 3.0),
+            ("produce-16k", 5.0, 4.0),
+            ("produce-1k", 3.5, 2.2),
+            ("produce-170b", 4.0, 2.7),
+            ("fleet-1k", 10.0, 8.0),
+            ("fleet-170b", 9.0, 8.0),
+            ("fetch-1m", 1.35, 1.5),
+        ];
+        for (name, cpu, throughput) in plan {
+            assert!(floor(name, Metric::CpuSecondsPerGb).contains(&Bound::TimesBetter(cpu)), "{name}");
+            assert_eq!(floor(name, Metric::MegabytesPerSecond), [Bound::TimesBetter(throughput)], "{name}");
+        }
+        assert_eq!(floor("flush-16k", Metric::MegabytesPerSecond), [Bound::TimesBetter(10.0)]);
+        assert_eq!(floor("e2e-100k", Metric::P999Micros), [Bound::TimesBetter(2.0)]);
+        assert_eq!(floor("single", Metric::P50Micros), [Bound::TimesBetter(1.0)]);
+        assert_eq!(floor("trickle", Metric::CpuCores), [Bound::TimesBetter(3.0)]);
+        assert_eq!(floor("idle", Metric::CpuCores), [Bound::AtMost(0.002)]);
+    }
+}

@@ -5,6 +5,11 @@ use std::io;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use nix::sys::statvfs::statvfs;
+use nix::sys::time::TimeValLike;
+use nix::sys::utsname::uname;
+use nix::time::ClockId;
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 /// The machine that a comparison ran on.
@@ -38,9 +43,9 @@ impl Machine {
         // x86 names the model; Arm only numbers it.
         let cpu_model = field("model name").or_else(|| field("CPU part")).unwrap_or("unknown").to_owned();
         let flags = field("flags").unwrap_or_default();
-        let uname = rustix::system::uname();
+        let uname = uname()?;
         let mount = mount_of(&fs::read_to_string("/proc/self/mountinfo")?, &data_parent.canonicalize()?);
-        let disk = rustix::fs::statvfs(data_parent)?;
+        let disk = statvfs(data_parent)?;
         Ok(Machine {
             cpu_model,
             cpus: std::thread::available_parallelism()?.get(),
@@ -49,15 +54,15 @@ impl Machine {
             memory_bytes: memory("MemTotal")?,
             file_system: mount.file_system,
             device: mount.device,
-            disk_bytes: disk.f_blocks * disk.f_frsize,
+            disk_bytes: disk.blocks() * disk.fragment_size(),
         })
     }
 }
 
 /// Bytes that an unprivileged process may still write below `path`.
 pub fn free_disk_bytes(path: &Path) -> io::Result<u64> {
-    let disk = rustix::fs::statvfs(path)?;
-    Ok(disk.f_bavail * disk.f_frsize)
+    let disk = statvfs(path)?;
+    Ok(disk.blocks_available() * disk.fragment_size())
 }
 
 /// Bytes of memory that could be had without pushing anything out to disk.
@@ -128,18 +133,12 @@ impl NoiseSample {
     }
 }
 
-/// Nanoseconds of processor time, user and system, that the live threads of a process have used: kernel worker threads of
-/// its rings are among them.
+/// Nanoseconds of processor time, user and system, that all threads of a process have used, dead or alive: kernel worker
+/// threads of its rings are among them.
 pub fn process_cpu_ns(pid: u32) -> io::Result<u64> {
-    let mut sum = 0;
-    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let path = thread?.path().join("schedstat");
-        // A thread may end between the listing and the reading.
-        let Ok(text) = fs::read_to_string(&path) else { continue };
-        let on_cpu = text.split_ascii_whitespace().next().and_then(|word| word.parse::<u64>().ok());
-        sum += on_cpu.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, path.display().to_string()))?;
-    }
-    Ok(sum)
+    let pid = i32::try_from(pid).map_err(io::Error::other)?;
+    let time = ClockId::pid_cpu_clock_id(Pid::from_raw(pid)).and_then(ClockId::now)?;
+    Ok(time.num_nanoseconds().unsigned_abs())
 }
 
 /// Today in UTC as `2026-11-21`.
@@ -258,7 +257,7 @@ mod tests {
         while process_cpu_ns(std::process::id()).unwrap() == before {
             x = std::hint::black_box(x.wrapping_mul(3));
         }
-        assert!(process_cpu_ns(0).is_err());
+        assert!(process_cpu_ns(u32::MAX).is_err());
     }
 
     #[test]

@@ -8,6 +8,9 @@ use std::process::Child;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Why a child did not end as it should.
@@ -38,8 +41,8 @@ pub(crate) fn terminate(child: &mut Child, timeout: Duration) -> Result<(), Stop
     if child.try_wait().map_err(StopError::Process)?.is_some() {
         return Ok(());
     }
-    rustix::process::kill_process(rustix::process::Pid::from_child(child), rustix::process::Signal::TERM)
-        .map_err(|errno| StopError::Process(errno.into()))?;
+    let pid = i32::try_from(child.id()).map_err(|error| StopError::Process(io::Error::other(error)))?;
+    kill(Pid::from_raw(pid), Signal::SIGTERM).map_err(|errno| StopError::Process(errno.into()))?;
     let deadline = Instant::now() + timeout;
     while child.try_wait().map_err(StopError::Process)?.is_none() {
         if Instant::now() > deadline {

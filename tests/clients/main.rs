@@ -1,0 +1,6 @@
+//! Stock clients against the broker, each provisioned by itself in a pinned version (`tests/versions.toml`).
+//!
+//! `cargo test --test clients -- --ignored` runs them against Weir. With `WEIR_TEST_PEER=kafka` they run against Apache
+//! Kafka, which shows that what they expect is what Kafka does.
+
+mod python;

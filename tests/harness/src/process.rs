@@ -1,0 +1,136 @@
+//! Child processes with a deadline, whose output is shown when they fail.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+/// No step of a test takes a quarter of this on an idle machine: it only ends a test that hangs.
+const STEP_TIMEOUT: Duration = Duration::from_secs(240);
+
+/// Runs `command` to its end and returns the lines of its standard output. `log` takes what it wrote to standard error.
+///
+/// # Panics
+/// When it does not start, fails or does not end in time; the message carries both streams.
+pub fn run(command: &mut Command, log: &Path) -> Vec<String> {
+    Running::start(command, log).finish()
+}
+
+/// A program that is running.
+#[derive(Debug)]
+pub struct Running {
+    what: String,
+    child: Child,
+    stdin: Option<ChildStdin>,
+    lines: Receiver<String>,
+    seen: Vec<String>,
+    log: PathBuf,
+    deadline: Instant,
+}
+
+impl Running {
+    /// Starts `command` with pipes for its input and output.
+    pub fn start(command: &mut Command, log: &Path) -> Running {
+        let what = format!("{command:?}");
+        let errors = File::create(log).unwrap_or_else(|error| panic!("{}: {error}", log.display()));
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(errors)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{what} did not start: {error}"));
+        let stdin = child.stdin.take();
+        let stdout = child.stdout.take().expect("standard output is piped");
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines() {
+                // Bytes that are no UTF-8 end the output as far as the test is concerned, as does a reader that has gone.
+                let Ok(line) = line else { return };
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Running {
+            what,
+            child,
+            stdin,
+            lines,
+            seen: Vec::new(),
+            log: log.to_owned(),
+            deadline: Instant::now() + STEP_TIMEOUT,
+        }
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until the program has printed the line `wanted`.
+    pub fn wait_for(&mut self, wanted: &str) {
+        while self.seen.last().is_none_or(|line| line != wanted) {
+            match self.lines.recv_timeout(self.deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => self.seen.push(line),
+                Err(RecvTimeoutError::Timeout) => self.fail(&format!("did not print {wanted} in time")),
+                Err(RecvTimeoutError::Disconnected) => self.fail(&format!("ended before it printed {wanted}")),
+            }
+        }
+        self.deadline = Instant::now() + STEP_TIMEOUT;
+    }
+
+    /// Writes to its standard input.
+    pub fn write(&mut self, bytes: &[u8]) {
+        let stdin = self.stdin.as_mut().expect("finish closes standard input and consumes self");
+        if let Err(error) = stdin.write_all(bytes).and_then(|()| stdin.flush()) {
+            self.fail(&format!("does not read its input: {error}"));
+        }
+    }
+
+    /// Closes its standard input, waits for its end, which must be a success, and returns all lines that it printed.
+    pub fn finish(mut self) -> Vec<String> {
+        drop(self.stdin.take());
+        loop {
+            match self.lines.recv_timeout(self.deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => self.seen.push(line),
+                Err(RecvTimeoutError::Timeout) => self.fail("did not end in time"),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        let status = self.child.wait().unwrap_or_else(|error| panic!("waiting for {}: {error}", self.what));
+        if !status.success() {
+            self.fail(&status.to_string());
+        }
+        std::mem::take(&mut self.seen)
+    }
+
+    fn fail(&mut self, how: &str) -> ! {
+        // A process that has ended already cannot be killed, which is as well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let errors = std::fs::read(&self.log).unwrap_or_default();
+        panic!(
+            "{}: {how}\n--- standard output\n{}\n--- standard error ({})\n{}",
+            self.what,
+            last_lines(&self.seen.join("\n"), 40),
+            self.log.display(),
+            last_lines(&String::from_utf8_lossy(&errors), 60)
+        );
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // A test that fails elsewhere must not leave its client behind; after `finish` there is nothing to kill.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The last `count` lines of `text`.
+pub(crate) fn last_lines(text: &str, count: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}

@@ -1,0 +1,165 @@
+//! Puts the foreign clients on the machine, each by its own package manager, in the versions of `tests/versions.toml`.
+//!
+//! A missing interpreter, registry or package is a panic that says what to install: a client that is not there must
+//! never look like a client that passed.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, OnceLock};
+
+use crate::cache;
+
+const VERSIONS: &str = include_str!("../../versions.toml");
+const CLIENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../clients");
+
+/// A Python interpreter with the packages of `[python.NAME]`, in a virtual environment of their own.
+pub fn python(name: &str) -> PathBuf {
+    let packages = pinned(&["python", name]);
+    let version = output_of(Command::new("python3").arg("--version"), "Debian: apt-get install python3 python3-venv");
+    let requirements: Vec<String> = packages.iter().map(|(package, version)| format!("{package}=={version}")).collect();
+    let dir = cache::once(name, &format!("{version} {requirements:?}"), |dir| {
+        let hint = "the virtual environment needs python3 with venv (Debian: apt-get install python3-venv)";
+        output_of(Command::new("python3").args(["-m", "venv"]).arg(dir), hint);
+        let mut pip = Command::new(dir.join("bin/python"));
+        pip.args(["-m", "pip", "install", "--no-input", "--quiet", "--no-deps"]).args(&requirements);
+        output_of(&mut pip, "pip must reach the Python package index");
+    });
+    report(name, &format!("{version}, {}", requirements.join(", ")));
+    dir.join("bin/python")
+}
+
+/// The directory of the program in `tests/clients/node` next to the packages of `[node]`.
+pub fn node(program: &str) -> PathBuf {
+    let packages = pinned(&["node"]);
+    let version = output_of(Command::new("node").arg("--version"), "Debian: apt-get install nodejs npm");
+    let source = sources(&format!("{CLIENTS}/node"), "js");
+    let wanted: Vec<String> = packages.iter().map(|(package, version)| format!("{package}@{version}")).collect();
+    let dir = cache::once("node", &format!("{version} {wanted:?} {source:?}"), |dir| {
+        write(&dir.join("package.json"), "{\"private\": true}\n");
+        let mut npm = Command::new("npm");
+        npm.current_dir(dir).args(["install", "--no-save", "--no-audit", "--no-fund", "--silent"]).args(&wanted);
+        output_of(&mut npm, "npm must be installed and reach its registry (Debian: apt-get install npm)");
+        for (name, text) in &source {
+            write(&dir.join(name), text);
+        }
+    });
+    report("node", &format!("{version}, {}", wanted.join(", ")));
+    dir.join(program)
+}
+
+/// The program of `tests/clients/go`, built with the modules of `[go]`.
+pub fn go() -> PathBuf {
+    let modules = pinned(&["go"]);
+    let version = output_of(Command::new("go").arg("version"), "install Go 1.24 or later from go.dev/dl");
+    let source = sources(&format!("{CLIENTS}/go"), "go");
+    let requires: String = modules.iter().map(|(module, version)| format!("require {module} {version}\n")).collect();
+    let dir = cache::once("go", &format!("{version} {requires} {source:?}"), |dir| {
+        write(&dir.join("go.mod"), &format!("module weir/clients\n\ngo 1.24\n\n{requires}"));
+        for (name, text) in &source {
+            write(&dir.join(name), text);
+        }
+        let hint = "go must reach its module proxy";
+        // The modules below these are chosen by minimal version selection, so they are pinned by the versions above.
+        output_of(Command::new("go").current_dir(dir).args(["mod", "tidy"]), hint);
+        output_of(Command::new("go").current_dir(dir).args(["build", "-o", "clients", "."]), hint);
+    });
+    report("go", &format!("{version}, {}", requires.replace("require ", "").replace('\n', "; ")));
+    dir.join("clients")
+}
+
+/// kcat, from Debian's archive where it is not installed.
+pub fn kcat() -> PathBuf {
+    static KCAT: OnceLock<PathBuf> = OnceLock::new();
+    KCAT.get_or_init(|| {
+        let path = installed_kcat().unwrap_or_else(|| {
+            let hint = "kcat is installed by apt-get, as root or with sudo; on other systems install it by hand";
+            let apt = |arguments: &[&str]| {
+                let mut command = match rustix::process::geteuid().is_root() {
+                    true => Command::new("apt-get"),
+                    false => Command::new("sudo"),
+                };
+                if !rustix::process::geteuid().is_root() {
+                    command.args(["--non-interactive", "apt-get"]);
+                }
+                output_of(command.env("DEBIAN_FRONTEND", "noninteractive").args(arguments), hint)
+            };
+            apt(&["update", "-q"]);
+            apt(&["install", "-q", "-y", "--no-install-recommends", "kafkacat"]);
+            installed_kcat().expect("apt-get installed kafkacat, and neither kcat nor kafkacat is in PATH")
+        });
+        let version = output_of(Command::new(&path).arg("-V"), "kcat -V");
+        let version = version.lines().find(|line| line.contains("Version")).unwrap_or_default().to_owned();
+        let [(_, wanted)] = &pinned(&["debian"])[..] else { panic!("[debian] in versions.toml names one package") };
+        let same = if version.contains(wanted) { "" } else { ", not the version that versions.toml names" };
+        report("kcat", &format!("{version}{same}"));
+        path
+    })
+    .clone()
+}
+
+/// Apache Kafka's jars, for its command line tools and as a peer.
+pub fn kafka() -> compare::kafka::Jars {
+    let jars = compare::kafka::provision().unwrap_or_else(|error| panic!("{error}"));
+    report("Apache Kafka", compare::kafka::VERSION);
+    jars
+}
+
+fn installed_kcat() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .flat_map(|dir| [dir.join("kcat"), dir.join("kafkacat")])
+        .find(|candidate| candidate.is_file())
+}
+
+/// Names and versions of one section of `versions.toml`, in order of their names.
+fn pinned(section: &[&str]) -> Vec<(String, String)> {
+    let versions: toml::Table = toml::from_str(VERSIONS).expect("tests/versions.toml is valid TOML");
+    let mut table = &versions;
+    for name in section {
+        table = table
+            .get(*name)
+            .and_then(toml::Value::as_table)
+            .unwrap_or_else(|| panic!("no {section:?} in versions.toml"));
+    }
+    table
+        .iter()
+        .map(|(name, version)| (name.clone(), version.as_str().expect("a version is a string").to_owned()))
+        .collect()
+}
+
+/// File names and texts of the sources with the given extension in a directory, in order of their names.
+fn sources(dir: &str, extension: &str) -> Vec<(String, String)> {
+    let entries = std::fs::read_dir(dir).unwrap_or_else(|error| panic!("{dir}: {error}"));
+    let mut sources: Vec<(String, String)> = entries
+        .map(|entry| entry.unwrap_or_else(|error| panic!("{dir}: {error}")).path())
+        .filter(|path| path.extension().is_some_and(|found| found == extension))
+        .map(|path| {
+            let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            (path.file_name().expect("a file has a name").to_string_lossy().into_owned(), text)
+        })
+        .collect();
+    sources.sort();
+    sources
+}
+
+fn output_of(command: &mut Command, hint: &str) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?} did not start: {error}\n{hint}"));
+    // Some programs print their version to standard error.
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).trim().to_owned();
+    assert!(output.status.success(), "{command:?} failed ({})\n{hint}\n{text}", output.status);
+    text
+}
+
+fn write(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+}
+
+/// Says once per process what a client is, so that the output of a run names the versions that it ran.
+fn report(client: &str, versions: &str) {
+    static REPORTED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let first = REPORTED.lock().is_ok_and(|mut reported| reported.insert(client.to_owned()));
+    if first {
+        println!("{client}: {versions}");
+    }
+}

@@ -1,6 +1,8 @@
 //! The Kafka protocol, pure: schema tables, generated messages, frames and record batches.
 
 pub mod api;
+pub mod batch;
+pub mod compression;
 pub mod error;
 pub mod header;
 mod message;

@@ -1,3 +1,5 @@
 //! The broker: everything between a socket and the store.
 
 pub mod frame;
+pub mod handlers;
+pub mod hash;

@@ -1,4 +1,6 @@
 //! The store and the per-core runtime of Weir.
 
 pub mod cache;
+pub mod io;
 pub mod limits;
+pub mod reactor;

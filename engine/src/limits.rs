@@ -10,6 +10,25 @@ pub const BLOCK_BYTES: usize = 4096;
 /// The iovecs that one `sendmsg` takes: `UIO_MAXIOV` of Linux.
 pub const MAX_IOVECS: usize = 1024;
 
+/// Submissions of one core that fit between two calls of the kernel. More of them only cost a call in between.
+pub const SQ_ENTRIES: u32 = 2048;
+
+/// Completions of one core that fit until its next turn; 16 bytes each. Every connection has a receive in flight, so this
+/// is the number of connections that may speak at once before the kernel must put completions aside, which is slow.
+pub const CQ_ENTRIES: u32 = 16 << 10;
+
+/// Kernel threads that one core's ring may use for calls which block (fsync, fallocate, directory operations): for
+/// each of the two kinds that the kernel distinguishes. A commit flushes several files at once; more threads than
+/// these would only compete with the core for its processor.
+pub const IO_WORKERS: u32 = 8;
+
+/// Connections accepted and not yet asked for by the listener's task. Above it they wait in the kernel's queue.
+pub const ACCEPT_QUEUE: usize = 1024;
+
+/// Connections that the kernel completes before they are accepted, per listening socket. The kernel caps it by
+/// `net.core.somaxconn`.
+pub const LISTEN_BACKLOG: i32 = 4096;
+
 /// The smallest size of a record batch of magic 2: its header, with no records.
 pub const MIN_BATCH_BYTES: usize = 61;
 

@@ -1,6 +1,8 @@
 //! The table of cases: what is run, in which classes, and what is to be reached. Nothing else in this crate knows a case
 //! by name.
 
+use serde::{Deserialize, Serialize};
+
 /// What is compared with what. Figures of different classes are never put side by side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
@@ -68,6 +70,8 @@ pub struct Case {
     pub name: &'static str,
     /// Name in the report.
     pub title: &'static str,
+    /// Name in a chart, where there is less room.
+    pub short_title: &'static str,
     /// The classes in which it is run.
     pub classes: &'static [Class],
     /// What the generator does.
@@ -125,7 +129,8 @@ pub enum Batch {
 }
 
 /// A figure of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Metric {
     /// Acknowledged or fetched bytes of record batches per second, in MB (10^6).
     MegabytesPerSecond,
@@ -196,6 +201,18 @@ impl Load {
         }
     }
 
+    /// The figures that a reader looks for first.
+    pub fn headline(self) -> &'static [Metric] {
+        use Metric::*;
+        match self {
+            // With one request at a time there is nothing but latency.
+            Load::Produce { rate: None, connections: 1, in_flight: 1, .. } => &[P50Micros, P99Micros],
+            Load::Produce { rate: None, .. } | Load::Fetch { .. } => &[MegabytesPerSecond, CpuSecondsPerGb],
+            Load::EndToEnd { .. } => &[P50Micros, P99Micros, P999Micros],
+            Load::Produce { rate: Some(_), .. } | Load::Idle => &[CpuCores],
+        }
+    }
+
     /// The figures that say something about this load, in the order of the report.
     pub fn metrics(self) -> &'static [Metric] {
         use Metric::*;
@@ -247,6 +264,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "produce-64k",
         title: "64 KiB × 4 connections",
+        short_title: "64 KiB × 4 connections",
         classes: SHIPPED,
         load: closed(4, Batch::Bytes(64 << 10)),
         floors: &[better(Metric::CpuSecondsPerGb, 4.2), better(Metric::MegabytesPerSecond, 3.2), near_limit(0.27)],
@@ -255,6 +273,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "produce-500k",
         title: "500 KB of 1 KiB records × 4",
+        short_title: "500 KB of 1 KiB records × 4",
         classes: SHIPPED,
         load: closed(4, Batch::Records { count: 488, bytes: 1 << 10 }),
         floors: &[better(Metric::CpuSecondsPerGb, 4.0), better(Metric::MegabytesPerSecond, 3.0), near_limit(0.165)],
@@ -263,6 +282,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "produce-16k",
         title: "16 KiB × 4",
+        short_title: "16 KiB × 4",
         classes: SHIPPED,
         load: closed(4, Batch::Bytes(16 << 10)),
         floors: &[better(Metric::CpuSecondsPerGb, 5.0), better(Metric::MegabytesPerSecond, 4.0), near_limit(0.59)],
@@ -271,6 +291,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "produce-1k",
         title: "1 KiB × 4",
+        short_title: "1 KiB × 4",
         classes: SHIPPED,
         load: closed(4, Batch::Bytes(1 << 10)),
         floors: &[better(Metric::CpuSecondsPerGb, 3.5), better(Metric::MegabytesPerSecond, 2.2), near_limit(5.5)],
@@ -279,6 +300,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "produce-170b",
         title: "170 B × 8",
+        short_title: "170 B × 8",
         classes: SHIPPED,
         load: closed(8, ONE_RECORD),
         floors: &[better(Metric::CpuSecondsPerGb, 4.0), better(Metric::MegabytesPerSecond, 2.7), near_limit(20.0)],
@@ -287,6 +309,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "fleet-1k",
         title: "1 KiB × 64 connections, 10 in flight each",
+        short_title: "1 KiB × 64, 10 in flight",
         classes: SHIPPED,
         load: Load::Produce { connections: 64, in_flight: 10, batch: Batch::Bytes(1 << 10), rate: None },
         floors: &[better(Metric::CpuSecondsPerGb, 10.0), better(Metric::MegabytesPerSecond, 8.0), near_limit(0.88)],
@@ -295,6 +318,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "fleet-170b",
         title: "170 B × 64 connections, 10 in flight each (a sensor fleet)",
+        short_title: "170 B × 64, 10 in flight",
         classes: SHIPPED,
         load: Load::Produce { connections: 64, in_flight: 10, batch: ONE_RECORD, rate: None },
         floors: &[better(Metric::CpuSecondsPerGb, 9.0), better(Metric::MegabytesPerSecond, 8.0), near_limit(5.9)],
@@ -303,6 +327,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "fetch-1m",
         title: "hot fetch, 1 MiB",
+        short_title: "hot fetch, 1 MiB",
         classes: SHIPPED_DISK,
         load: Load::Fetch { connections: 1, range_bytes: 1 << 20 },
         floors: &[better(Metric::CpuSecondsPerGb, 1.35), better(Metric::MegabytesPerSecond, 1.5), near_limit(0.167)],
@@ -311,6 +336,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "flush-16k",
         title: "16 KiB × 8 connections, 1 in flight each",
+        short_title: "16 KiB × 8, 1 in flight",
         classes: FLUSHED,
         load: Load::Produce { connections: 8, in_flight: 1, batch: Batch::Bytes(16 << 10), rate: None },
         floors: &[Floor {
@@ -323,6 +349,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "flush-16k-single",
         title: "16 KiB × 1 connection, 1 in flight",
+        short_title: "16 KiB × 1, 1 in flight",
         classes: FLUSHED,
         load: Load::Produce { connections: 1, in_flight: 1, batch: Batch::Bytes(16 << 10), rate: None },
         floors: &[],
@@ -331,6 +358,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "e2e-1k",
         title: "end to end, 1,000 rec/s",
+        short_title: "end to end, 1,000 rec/s",
         classes: SHIPPED,
         load: Load::EndToEnd { rate: 1_000, record_bytes: 100 },
         floors: &[],
@@ -339,6 +367,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "e2e-100k",
         title: "end to end, 100,000 rec/s",
+        short_title: "end to end, 100,000 rec/s",
         classes: SHIPPED,
         load: Load::EndToEnd { rate: 100_000, record_bytes: 100 },
         floors: &[better(Metric::P999Micros, 2.0)],
@@ -347,6 +376,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "e2e-1m",
         title: "end to end, 1,000,000 rec/s",
+        short_title: "end to end, 1,000,000 rec/s",
         classes: SHIPPED,
         load: Load::EndToEnd { rate: 1_000_000, record_bytes: 100 },
         floors: &[],
@@ -355,6 +385,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "single",
         title: "one record of 150 B at a time",
+        short_title: "one record of 150 B at a time",
         classes: SHIPPED,
         load: Load::Produce { connections: 1, in_flight: 1, batch: Batch::Records { count: 1, bytes: 80 }, rate: None },
         floors: &[Floor { class: Class::OsAgainstShipped, metric: Metric::P50Micros, bound: Bound::TimesBetter(1.0) }],
@@ -363,6 +394,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "trickle",
         title: "trickle of 1,000 rec/s in ticks of 1 ms",
+        short_title: "trickle, 1,000 rec/s",
         classes: SHIPPED,
         load: Load::Produce { connections: 1, in_flight: 5, batch: ONE_RECORD, rate: Some(1_000) },
         floors: &[better(Metric::CpuCores, 3.0)],
@@ -371,6 +403,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "idle",
         title: "idle, no clients",
+        short_title: "idle, no clients",
         classes: SHIPPED_DISK,
         load: Load::Idle,
         floors: &[Floor { class: Class::DiskAgainstShipped, metric: Metric::CpuCores, bound: Bound::AtMost(0.002) }],
@@ -402,6 +435,7 @@ mod tests {
             for floor in case.floors {
                 assert!(case.classes.contains(&floor.class), "{}: {:?}", case.name, floor);
                 assert!(case.load.metrics().contains(&floor.metric), "{}: {:?}", case.name, floor);
+                assert!(case.load.headline().contains(&floor.metric), "{}: {:?}", case.name, floor);
                 let (Bound::TimesBetter(value) | Bound::AtMost(value)) = floor.bound;
                 assert!(value > 0.0 && value.is_finite());
             }

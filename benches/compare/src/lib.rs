@@ -1,8 +1,13 @@
 //! Side-by-side runs of Weir and Apache Kafka, and the means to run a stock Kafka: [`kafka`] serves the tests as well.
 
 pub mod cases;
+pub mod chart;
 pub mod kafka;
 pub mod machine;
 mod process;
+pub mod readme;
+pub mod record;
+pub mod report;
 pub mod stats;
+pub mod summary;
 pub mod weir;

@@ -1,0 +1,568 @@
+//! The report of a comparison as Markdown, its charts, and the table for the main README.
+
+use std::fmt::Write;
+
+use crate::cases::{Bound, CASES, Case, Class, Floor, Metric};
+use crate::chart::{Bar, Chart, Kind, Row, short};
+use crate::kafka::SETTINGS_IN_WORDS;
+use crate::record::{Circumstances, Outcome, Record};
+use crate::stats::Estimate;
+use crate::summary::{Comparison, Verdict, compare, judge, noise, of};
+
+/// The files of a report besides the raw data.
+#[derive(Debug)]
+pub struct Report {
+    /// `README.md`.
+    pub readme: String,
+    /// File name and content of each chart.
+    pub charts: Vec<(String, String)>,
+}
+
+/// Writes the report of all runs of a comparison.
+pub fn report(circumstances: &Circumstances, records: &[Record]) -> Report {
+    let classes: Vec<Class> = Class::ALL.into_iter().filter(|class| has_runs(records, *class)).collect();
+    let mut out = String::new();
+    heading(&mut out, circumstances, records);
+    floors(&mut out, records, &classes);
+    for &class in &classes {
+        class_section(&mut out, circumstances, records, class);
+    }
+    losses(&mut out, records, &classes);
+    doubts(&mut out, records);
+    method(&mut out, circumstances);
+    let charts =
+        classes.iter().map(|&class| (chart_file(class), chart(circumstances, records, class).to_svg())).collect();
+    Report { readme: out, charts }
+}
+
+/// The part of the main README: the first class in a table, its chart, and where to find the rest. `folder` is the path of
+/// the results relative to that README.
+pub fn readme_section(circumstances: &Circumstances, records: &[Record], folder: &str) -> String {
+    let mut out = String::new();
+    let shown: Vec<Class> = Class::ALL.into_iter().filter(|class| has_runs(records, *class)).collect();
+    for (index, &class) in shown.iter().enumerate() {
+        line(&mut out, &format!("**{}.** {}\n", class.title(), class.promise()));
+        if index == 0 {
+            line(&mut out, &format!("![Ratios of Weir and Apache Kafka]({folder}/{})\n", chart_file(class)));
+        }
+        headline_tables(&mut out, records, class);
+    }
+    let machine = &circumstances.machine;
+    line(
+        &mut out,
+        &format!(
+            "Medians of interleaved runs on {} × {}, {}, broker on core {}, generator on core {}. In brackets: 95 % intervals. \
+             Below 1× Weir is worse. All figures, raw data and circumstances: [{folder}]({folder}/README.md).",
+            machine.cpus,
+            machine.cpu_model,
+            machine.kernel,
+            circumstances.settings.broker_cores,
+            circumstances.settings.load_cores
+        ),
+    );
+    out
+}
+
+fn heading(out: &mut String, circumstances: &Circumstances, records: &[Record]) {
+    let kafka = &circumstances.kafka;
+    if circumstances.settings.kafka_on_both_sides {
+        line(out, &format!("# Apache Kafka {kafka} against itself\n"));
+        line(
+            out,
+            "**A check of the harness, not of Weir.** Apache Kafka ran on both sides; what is called Weir below is Kafka in \
+             Weir's place. The intervals should hold 1.\n",
+        );
+    } else {
+        line(out, &format!("# Weir and Apache Kafka {kafka} on the same hardware\n"));
+    }
+    let rounds = records.iter().map(|record| record.round + 1).max().unwrap_or(0);
+    let s = &circumstances.settings;
+    line(out, "## What was asked\n");
+    line(
+        out,
+        "How much does each broker carry on the same cores, what does it cost in CPU, how long do clients wait, and which of \
+         the project's floors are reached?\n",
+    );
+    let mut command = format!(
+        "cargo run --release -p compare -- --rounds {rounds} --seconds {} --warmup {} --prewarm {} --broker-cores {} --load-cores {}",
+        s.measured_seconds, s.warmup_seconds, s.prewarm_seconds, s.broker_cores, s.load_cores
+    );
+    if let Some(bytes) = s.retention_bytes {
+        let _ = write!(command, " --retention-bytes {bytes}");
+    }
+    if let Some(bytes) = s.touch_bytes {
+        let _ = write!(command, " --touch-gb {}", bytes / 1_000_000_000);
+    }
+    if s.kafka_on_both_sides {
+        command.push_str(" --kafka-on-both-sides");
+    }
+    line(out, &format!("```\n{command}\n```\n"));
+    let machine = &circumstances.machine;
+    line(out, "| | |\n| --- | --- |");
+    let rows = [
+        ("date", circumstances.date.clone()),
+        ("commit", circumstances.commit.clone()),
+        ("Weir", circumstances.weir.clone()),
+        ("Apache Kafka", format!("{kafka} on {}", circumstances.java)),
+        (
+            "processors",
+            format!(
+                "{} × {}{}",
+                machine.cpus,
+                machine.cpu_model,
+                if machine.virtual_machine { ", virtual machine" } else { "" }
+            ),
+        ),
+        ("memory", format!("{:.1} GiB", machine.memory_bytes as f64 / f64::from(1 << 30))),
+        ("kernel", machine.kernel.clone()),
+        ("data directories", format!("{} on {}", machine.file_system, machine.device)),
+    ];
+    for (name, value) in rows {
+        line(out, &format!("| {name} | {} |", value.replace('|', "\\|")));
+    }
+    out.push('\n');
+}
+
+fn floors(out: &mut String, records: &[Record], classes: &[Class]) {
+    let asked: Vec<(&Case, &Floor, Verdict)> = CASES
+        .iter()
+        .flat_map(|case| case.floors.iter().map(move |floor| (case, floor)))
+        .filter(|(_, floor)| classes.contains(&floor.class))
+        .map(|(case, floor)| (case, floor, judge(records, case, floor)))
+        .collect();
+    if asked.is_empty() {
+        return;
+    }
+    let count = |wanted: &[Verdict]| asked.iter().filter(|(.., verdict)| wanted.contains(verdict)).count();
+    line(out, "## What was to be reached\n");
+    line(
+        out,
+        &format!(
+            "Of {} floors {} were reached ({} of them not beyond noise), {} were not, {} were not measured.\n",
+            asked.len(),
+            count(&[Verdict::Reached, Verdict::ReachedWithinNoise]),
+            count(&[Verdict::ReachedWithinNoise]),
+            count(&[Verdict::NotReached]),
+            count(&[Verdict::NotMeasured])
+        ),
+    );
+    line(out, "| class | case | figure | asked | found | |\n| --- | --- | --- | --- | --- | --- |");
+    for (case, floor, verdict) in asked {
+        let comparison = compare(records, floor.class, case, floor.metric);
+        let found = match floor.bound {
+            Bound::TimesBetter(_) => times(comparison.advantage),
+            Bound::AtMost(_) => value(comparison.weir),
+        };
+        line(
+            out,
+            &format!(
+                "| {} | {} | {} | {} | {found} | {} |",
+                floor.class.number(),
+                case.title,
+                floor.metric.title(),
+                asked_words(floor.bound),
+                verdict.words()
+            ),
+        );
+    }
+    out.push('\n');
+}
+
+fn class_section(out: &mut String, circumstances: &Circumstances, records: &[Record], class: Class) {
+    line(out, &format!("## Class {}: {}\n", class.number(), class.title()));
+    line(out, &format!("{}\n", class.promise()));
+    let chart = chart(circumstances, records, class);
+    line(out, &format!("![{}]({})\n", chart.title, chart_file(class)));
+    line(
+        out,
+        "Medians over the rounds; the ratio is that of the medians, in brackets its 95 % interval; more than 1× means that Weir \
+         is better. † marks cases with runs to be doubted, see below.\n",
+    );
+    line(
+        out,
+        "| case | figure | Weir | Kafka | Weir is better by | asked | |\n| --- | --- | --: | --: | --: | --- | --- |",
+    );
+    for case in cases_of(records, class) {
+        let doubted = of(records, class, case).any(|record| !record.flags().is_empty());
+        for (index, &metric) in case.load.metrics().iter().enumerate() {
+            let title = match index {
+                0 => format!("**{}**{}", case.title, if doubted { " †" } else { "" }),
+                _ => String::new(),
+            };
+            let Comparison { weir, kafka, advantage, .. } = compare(records, class, case, metric);
+            let floors: Vec<&Floor> =
+                case.floors.iter().filter(|floor| floor.class == class && floor.metric == metric).collect();
+            let asked: Vec<String> = floors.iter().map(|floor| asked_words(floor.bound)).collect();
+            let verdicts: Vec<&str> = floors.iter().map(|floor| judge(records, case, floor).words()).collect();
+            line(
+                out,
+                &format!(
+                    "| {title} | {} | {} | {} | {} | {} | {} |",
+                    metric.title(),
+                    value(weir),
+                    value(kafka),
+                    times(advantage),
+                    asked.join("; "),
+                    verdicts.join("; ")
+                ),
+            );
+        }
+    }
+    out.push('\n');
+}
+
+fn losses(out: &mut String, records: &[Record], classes: &[Class]) {
+    line(out, "## Where Weir is worse\n");
+    let mut any = false;
+    for &class in classes {
+        for case in cases_of(records, class) {
+            for &metric in case.load.metrics() {
+                let comparison = compare(records, class, case, metric);
+                let Some(advantage) = comparison.advantage.filter(|advantage| advantage.ratio < 1.0) else { continue };
+                any = true;
+                let sure = advantage.interval.is_some_and(|(_, high)| high < 1.0);
+                line(
+                    out,
+                    &format!(
+                        "- class {}, {}: {} {} against {}, {}{}",
+                        class.number(),
+                        case.title,
+                        metric.title(),
+                        value(comparison.weir),
+                        value(comparison.kafka),
+                        times(Some(advantage)),
+                        if sure { "" } else { " (not beyond noise)" }
+                    ),
+                );
+            }
+        }
+    }
+    if !any {
+        line(out, "In none of the figures above.");
+    }
+    out.push('\n');
+}
+
+fn doubts(out: &mut String, records: &[Record]) {
+    line(out, "## Runs to be doubted\n");
+    let name = |record: &Record| {
+        format!("class {}, {}, round {}, {}", record.class, record.case, record.round, record.side.name())
+    };
+    let mut any = false;
+    for record in records {
+        let words = match &record.outcome {
+            Outcome::Failed { why } => format!("failed and left out: {}", why.lines().next().unwrap_or_default()),
+            Outcome::Measured { flags, .. } if !flags.is_empty() => flags.join("; "),
+            Outcome::Measured { .. } => continue,
+        };
+        any = true;
+        line(out, &format!("- {}: {words}", name(record)));
+    }
+    if !any {
+        line(
+            out,
+            "None: the generator kept to its schedule in every run, and no record was lost, repeated or out of order.",
+        );
+    }
+    out.push('\n');
+    if let Some(noise) = noise(records) {
+        line(
+            out,
+            &format!(
+                "Noise of the machine over {} runs: the host took {:.1} % of the processor time in the median and {:.1} % at most; \
+                 the load average before a run was {:.1} at most.\n",
+                noise.runs,
+                noise.steal_median * 100.0,
+                noise.steal_max * 100.0,
+                noise.load_average_max
+            ),
+        );
+    }
+}
+
+fn method(out: &mut String, circumstances: &Circumstances) {
+    let s = &circumstances.settings;
+    line(out, "## How it was run\n");
+    let touched = match s.touch_bytes {
+        Some(0) => "No memory was touched before the runs, so the page cache of whoever ran may have been cold.".to_owned(),
+        Some(bytes) => format!(
+            "Before every run of either side {} GB of memory were touched and given back, so that nobody paid for the first touch of \
+             pages that the host of the virtual machine had not backed yet.",
+            bytes / 1_000_000_000
+        ),
+        None => "Before every run of either side as much memory as the case may fill was touched and given back, so that nobody paid \
+                 for the first touch of pages that the host of the virtual machine had not backed yet (the raw data has the amounts)."
+            .to_owned(),
+    };
+    let retention =
+        s.retention_bytes.map(|bytes| format!(" with `retention.bytes={bytes}` on both sides")).unwrap_or_default();
+    let points = [
+        format!(
+            "Each run has a broker process and a data directory of its own, both gone before the next. Broker on core {}, generator \
+             on core {}, all threads pinned. Both on one machine, over loopback.",
+            s.broker_cores, s.load_cores
+        ),
+        "The sides take turns, A B B A …, within a case; a round is one run of each.".to_owned(),
+        touched,
+        format!(
+            "Then {} s of small produce requests to another topic (the JVM compiles its request path), {} s of the load itself, and \
+             {} s that are measured. The same for both sides.",
+            s.prewarm_seconds, s.warmup_seconds, s.measured_seconds
+        ),
+        format!("Topics were made by Apache Kafka's own tool{retention}."),
+        format!("Apache Kafka: {SETTINGS_IN_WORDS}"),
+        "Produce requests ask for acks=1; records hold random bytes. MB and GB are 10^6 and 10^9 bytes of record batches. Broker CPU \
+         is user and system time of all threads of the process, kernel workers among them."
+            .to_owned(),
+        "Closed loops measure latency from the sending of a request; open loops from the intended time of a record, so that a stall \
+         counts against the broker for every record that it delayed."
+            .to_owned(),
+        "Intervals: rounds drawn with replacement 10,000 times (percentile bootstrap, fixed seed).".to_owned(),
+        "`raw/` has every run with the generator's full report; `machine.json` the circumstances.".to_owned(),
+    ];
+    for point in points {
+        line(out, &format!("- {point}"));
+    }
+}
+
+/// Tables of the headline figures of one class: closed loops in one, the rest in another.
+fn headline_tables(out: &mut String, records: &[Record], class: Class) {
+    const BULK: [Metric; 2] = [Metric::MegabytesPerSecond, Metric::CpuSecondsPerGb];
+    let (bulk, rest): (Vec<&Case>, Vec<&Case>) =
+        cases_of(records, class).into_iter().partition(|case| case.load.headline() == BULK);
+    if !bulk.is_empty() {
+        line(
+            out,
+            "| case | Weir, MB/s | Kafka, MB/s | more | Weir, CPU s/GB | Kafka, CPU s/GB | less |\n\
+             | --- | --: | --: | --: | --: | --: | --: |",
+        );
+        for case in bulk {
+            let cells = BULK.map(|metric| {
+                let comparison = compare(records, class, case, metric);
+                format!("{} | {} | {}", value(comparison.weir), value(comparison.kafka), times(comparison.advantage))
+            });
+            line(out, &format!("| {} | {} |", case.title, cells.join(" | ")));
+        }
+        out.push('\n');
+    }
+    if !rest.is_empty() {
+        line(out, "| case | figure | Weir | Kafka | better |\n| --- | --- | --: | --: | --: |");
+        for case in rest {
+            for &metric in case.load.headline() {
+                let comparison = compare(records, class, case, metric);
+                line(
+                    out,
+                    &format!(
+                        "| {} | {} | {} | {} | {} |",
+                        case.title,
+                        metric.title(),
+                        value(comparison.weir),
+                        value(comparison.kafka),
+                        times(comparison.advantage)
+                    ),
+                );
+            }
+        }
+        out.push('\n');
+    }
+}
+
+fn chart(circumstances: &Circumstances, records: &[Record], class: Class) -> Chart {
+    let bar = |case: &Case, metric: Metric| -> Option<Bar> {
+        let estimate = compare(records, class, case, metric).advantage?;
+        let floor = case.floors.iter().find_map(|floor| match floor.bound {
+            Bound::TimesBetter(factor) if floor.class == class && floor.metric == metric => Some(factor),
+            _ => None,
+        });
+        Some(Bar { kind: kind(metric), estimate, floor })
+    };
+    let rows = cases_of(records, class)
+        .into_iter()
+        .map(|case| Row {
+            label: case.short_title.into(),
+            bars: case.load.headline().iter().filter_map(|&metric| bar(case, metric)).collect(),
+        })
+        .collect();
+    Chart {
+        title: class.title().into(),
+        subtitle: format!(
+            "How many times better Weir is: more throughput, less CPU, less latency. {}, commit {}.",
+            circumstances.date,
+            circumstances.commit.get(..10).unwrap_or(&circumstances.commit)
+        ),
+        rows,
+    }
+}
+
+fn kind(metric: Metric) -> Kind {
+    match metric {
+        Metric::MegabytesPerSecond => Kind::Throughput,
+        Metric::CpuSecondsPerGb | Metric::CpuMicrosPerRequest | Metric::CpuCores => Kind::Cpu,
+        Metric::P50Micros | Metric::P99Micros | Metric::P999Micros => Kind::Latency,
+    }
+}
+
+fn chart_file(class: Class) -> String {
+    format!("class-{}.svg", class.number())
+}
+
+fn has_runs(records: &[Record], class: Class) -> bool {
+    records.iter().any(|record| record.class == class.number())
+}
+
+fn cases_of(records: &[Record], class: Class) -> Vec<&'static Case> {
+    CASES.iter().filter(|case| of(records, class, case).next().is_some()).collect()
+}
+
+fn asked_words(bound: Bound) -> String {
+    match bound {
+        Bound::TimesBetter(factor) => format!("≥ {factor}×"),
+        Bound::AtMost(limit) => format!("Weir ≤ {}", value(Some(limit))),
+    }
+}
+
+fn times(advantage: Option<Estimate>) -> String {
+    match advantage {
+        None => "–".into(),
+        Some(Estimate { ratio, interval: Some((low, high)), .. }) => {
+            format!("{}× ({}–{})", short(ratio), short(low), short(high))
+        }
+        Some(Estimate { ratio, interval: None, .. }) => format!("{}×", short(ratio)),
+    }
+}
+
+/// Three digits that matter, thousands apart.
+fn value(value: Option<f64>) -> String {
+    let Some(value) = value else { return "–".into() };
+    if value == 0.0 {
+        return "0".into();
+    }
+    let digits = (2.0 - value.abs().log10().floor()).clamp(0.0, 6.0) as usize;
+    let text = format!("{value:.digits$}");
+    let (whole, fraction) = text.split_once('.').map_or((text.as_str(), ""), |(whole, fraction)| (whole, fraction));
+    let mut grouped = String::new();
+    for (index, digit) in whole.chars().enumerate() {
+        if index > 0 && (whole.len() - index) % 3 == 0 {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    if fraction.is_empty() { grouped } else { format!("{grouped}.{fraction}") }
+}
+
+fn line(out: &mut String, text: &str) {
+    out.push_str(text);
+    out.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Side;
+    use crate::record::tests::{circumstances, record};
+
+    fn records() -> Vec<Record> {
+        let mut records = Vec::new();
+        for round in 0..3 {
+            let figures = |throughput, cpu, p999| {
+                vec![
+                    (Metric::MegabytesPerSecond, throughput),
+                    (Metric::CpuSecondsPerGb, cpu),
+                    (Metric::P999Micros, p999),
+                ]
+            };
+            records.push(record("produce-64k", round, Side::Weir, &figures(2500.0, 0.3, 1800.0)));
+            records.push(record("produce-64k", round, Side::Kafka, &figures(500.0, 1.8, 900.0)));
+            records.push(record("e2e-100k", round, Side::Weir, &figures(10.0, 1.0, 2000.0)));
+            records.push(record("e2e-100k", round, Side::Kafka, &figures(10.0, 1.0, 3000.0)));
+        }
+        records
+    }
+
+    #[test]
+    fn report_has_floors_losses_and_circumstances() {
+        let report = report(&circumstances(), &records());
+        let text = &report.readme;
+        assert!(
+            text.contains("| 1 | 64 KiB × 4 connections | throughput, MB/s | ≥ 3.2× | 5.00× (5.00–5.00) | reached |"),
+            "{text}"
+        );
+        assert!(
+            text.contains("| 1 | end to end, 100,000 rec/s | p99.9, µs | ≥ 2× | 1.50× (1.50–1.50) | **not reached** |"),
+            "{text}"
+        );
+        assert!(text.contains("| 1 | hot fetch, 1 MiB | throughput, MB/s | ≥ 1.5× | – | not measured |"), "{text}");
+        assert!(
+            text.contains("- class 1, 64 KiB × 4 connections: p99.9, µs 1,800 against 900, 0.50× (0.50–0.50)\n"),
+            "{text}"
+        );
+        assert!(text.contains("| commit | 0123456789abcdef |"), "{text}");
+        assert!(text.contains("--rounds 3 --seconds 6"), "{text}");
+        assert!(!text.contains("Class 2"), "a class without runs is left out\n{text}");
+        assert_eq!(report.charts.len(), 1);
+        assert_eq!(report.charts[0].0, "class-1.svg");
+        assert!(text.contains("(class-1.svg)"));
+    }
+
+    #[test]
+    fn doubted_and_failed_runs_are_named() {
+        let mut records = records();
+        let Outcome::Measured { flags, .. } = &mut records[0].outcome else { unreachable!() };
+        flags.push("the generator was 3 ms late".into());
+        records[1].outcome = Outcome::Failed { why: "disk full\nsecond line".into() };
+        let text = report(&circumstances(), &records).readme;
+        assert!(text.contains("- class 1, produce-64k, round 0, weir: the generator was 3 ms late\n"), "{text}");
+        assert!(text.contains("- class 1, produce-64k, round 0, kafka: failed and left out: disk full\n"), "{text}");
+        assert!(text.contains("**64 KiB × 4 connections** †"), "{text}");
+        assert!(!text.contains("**end to end, 100,000 rec/s** †"), "{text}");
+    }
+
+    #[test]
+    fn every_table_row_has_the_columns_of_its_heading() {
+        let circumstances = circumstances();
+        for text in [report(&circumstances, &records()).readme, readme_section(&circumstances, &records(), "results/x")]
+        {
+            let mut columns = None;
+            for row in text.lines() {
+                let count = row.starts_with('|').then(|| row.matches('|').count());
+                if let (Some(expected), Some(count)) = (columns, count) {
+                    assert_eq!(count, expected, "{row}");
+                }
+                columns = count;
+            }
+        }
+    }
+
+    #[test]
+    fn readme_section_shows_headlines_and_links() {
+        let text = readme_section(&circumstances(), &records(), "results/2026-11-21-x");
+        assert!(
+            text.contains(
+                "| 64 KiB × 4 connections | 2,500 | 500 | 5.00× (5.00–5.00) | 0.300 | 1.80 | 6.00× (6.00–6.00) |"
+            ),
+            "{text}"
+        );
+        assert!(
+            text.contains("| end to end, 100,000 rec/s | p99.9, µs | 2,000 | 3,000 | 1.50× (1.50–1.50) |"),
+            "{text}"
+        );
+        assert!(text.contains("(results/2026-11-21-x/class-1.svg)"), "{text}");
+        assert!(text.contains("(results/2026-11-21-x/README.md)"), "{text}");
+    }
+
+    #[test]
+    fn a_run_of_kafka_against_itself_says_so_first() {
+        let mut circumstances = circumstances();
+        circumstances.settings.kafka_on_both_sides = true;
+        let text = report(&circumstances, &records()).readme;
+        assert!(text.starts_with("# Apache Kafka 4.3.1 against itself\n"), "{text}");
+        assert!(text.contains("--kafka-on-both-sides"), "{text}");
+    }
+
+    #[test]
+    fn values_are_short_and_grouped() {
+        let found = [0.0, 0.00123, 0.27, 5.5, 12.34, 999.6, 1234.0, 1_234_567.0].map(|number| value(Some(number)));
+        assert_eq!(found, ["0", "0.00123", "0.270", "5.50", "12.3", "1,000", "1,234", "1,234,567"]);
+        assert_eq!(value(None), "–");
+    }
+}

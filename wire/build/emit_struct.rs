@@ -232,13 +232,12 @@ impl Context<'_> {
             Type::String => format!("r.{prefix}string(flexible)?"),
             Type::Bytes | Type::Records => format!("r.{prefix}bytes(flexible)?"),
             Type::Struct(name) if optional => {
-                // Only versions that know null have the byte that says so.
+                // Only versions that know null say so before the struct: Kafka writes a signed byte, but a varint where
+                // the field is tagged.
                 let nullable = self.within(field.nullable, field.versions);
-                let present = if nullable == "true" {
-                    "r.i8()? >= 0".to_string()
-                } else {
-                    format!("!({nullable}) || r.i8()? >= 0")
-                };
+                let marker = if field.tag.is_some() { "r.uvarint()? > 0" } else { "r.i8()? >= 0" };
+                let present =
+                    if nullable == "true" { marker.to_string() } else { format!("!({nullable}) || {marker}") };
                 return format!("if {present} {{ Some({name}::decode(r, version)?) }} else {{ None }}");
             }
             Type::Struct(name) => format!("{name}::decode(r, version)?"),
@@ -336,11 +335,9 @@ impl Context<'_> {
             Type::String => writeln!(out, "put::{prefix}string(out, flexible, self.{name})?;"),
             Type::Bytes | Type::Records => writeln!(out, "put::{prefix}bytes(out, flexible, self.{name})?;"),
             Type::Struct(_) if optional => {
-                let marker = if nullable == "true" {
-                    format!("put::i8(out, if self.{name}.is_some() {{ 1 }} else {{ -1 }});")
-                } else {
-                    format!("if {nullable} {{ put::i8(out, if self.{name}.is_some() {{ 1 }} else {{ -1 }}); }}")
-                };
+                let null = if field.tag.is_some() { "0" } else { "-1" };
+                let marker = format!("put::i8(out, if self.{name}.is_some() {{ 1 }} else {{ {null} }});");
+                let marker = if nullable == "true" { marker } else { format!("if {nullable} {{ {marker} }}") };
                 writeln!(out, "{marker}\nif let Some(item) = &self.{name} {{ item.encode(out, version)?; }}")
             }
             Type::Struct(_) => writeln!(out, "self.{name}.encode(out, version)?;"),

@@ -3,4 +3,6 @@
 //! `cargo test --test clients -- --ignored` runs them against Weir. With `WEIR_TEST_PEER=kafka` they run against Apache
 //! Kafka, which shows that what they expect is what Kafka does.
 
+mod go;
+mod node;
 mod python;

@@ -4,12 +4,17 @@ pub mod api;
 pub mod batch;
 pub mod compression;
 pub mod error;
+pub mod fetch;
 pub mod header;
 mod message;
 pub mod messages;
+pub mod produce;
+mod produce_fetch;
 pub mod put;
 mod reader;
 pub mod records;
+#[cfg(test)]
+mod test_random;
 mod uuid;
 
 pub use message::Message;

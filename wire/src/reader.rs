@@ -269,6 +269,15 @@ impl<'a> Reader<'a> {
         Ok(Some(elements))
     }
 
+    /// The count of an array whose elements take at least `min_size` bytes each, for those who read in place.
+    pub(crate) fn count(&mut self, flexible: bool, min_size: usize) -> Result<usize, DecodeError> {
+        let count = self.len(flexible, false)?.ok_or(DecodeError::UnexpectedNull)?;
+        if count.checked_mul(min_size).is_none_or(|bytes| bytes > self.rest.len()) {
+            return Err(DecodeError::ArrayTooLong);
+        }
+        Ok(count)
+    }
+
     /// Reads an array's count and charges its memory to the budget before anything is allocated.
     fn reserve(&mut self, flexible: bool, min_size: usize, memory: usize) -> Result<Option<usize>, DecodeError> {
         let Some(count) = self.len(flexible, false)? else { return Ok(None) };

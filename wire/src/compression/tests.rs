@@ -1,28 +1,15 @@
 use super::*;
-
-/// A small generator of bytes with a seed, so that every run mutates alike.
-struct Lcg(u64);
-
-impl Lcg {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        self.0 >> 33
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
-}
+use crate::test_random::Random;
 
 const COMPRESSING: [Codec; 4] = [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
 
 /// Bytes that compress by about a half: words of a small vocabulary and some noise.
 fn text(len: usize) -> Vec<u8> {
-    let mut random = Lcg(len as u64);
+    let mut random = Random::new(len as u64);
     let mut bytes = Vec::with_capacity(len + 16);
     while bytes.len() < len {
         if random.below(4) == 0 {
-            bytes.extend_from_slice(&random.next().to_le_bytes());
+            bytes.extend_from_slice(&random.bits().to_le_bytes());
         } else {
             bytes.extend_from_slice(["sensor", "temperature", "pressure", "-", "21.5"][random.below(5)].as_bytes());
         }
@@ -216,7 +203,7 @@ fn input_cut_anywhere_is_corrupt() {
 
 #[test]
 fn garbage_never_panics_nor_exceeds_the_cap() {
-    let mut random = Lcg(7);
+    let mut random = Random::new(7);
     for codec in COMPRESSING {
         let packed = compressed(codec, &text(3000));
         for round in 0..4000 {
@@ -226,12 +213,12 @@ fn garbage_never_panics_nor_exceeds_the_cap() {
                 input.truncate(keep);
                 input.extend((0..random.below(100)).map(|_| 0).collect::<Vec<u8>>());
                 for byte in &mut input[keep..] {
-                    *byte = random.next() as u8;
+                    *byte = random.bits() as u8;
                 }
             } else {
                 for _ in 0..=random.below(6) {
                     let at = random.below(input.len());
-                    input[at] = random.next() as u8;
+                    input[at] = random.bits() as u8;
                 }
             }
             if let Ok(out) = unpacked(codec, &input, 5000) {

@@ -1,0 +1,185 @@
+//! Produce requests read in place, and their responses written straight into a buffer: no allocation, no copy of records.
+//!
+//! Source: `ProduceRequest` and `ProduceResponse` of Apache Kafka 4.3, versions 3 to 13; flexible from 9 (KIP-482), topic
+//! ids in place of names from 13 (KIP-516). The older versions have another format of records and go through
+//! [`crate::messages::ProduceRequest`].
+//!
+//! ```text
+//! request:   transactional id, nullable | acks i16 | timeout ms i32 | topics
+//!   topic:     name, or id from 13 | partitions
+//!   partition: index i32 | records, nullable
+//! response:  topics | throttle time ms i32 | tag 0 from 10: node endpoints
+//!   topic:     name, or id from 13 | partitions
+//!   partition: index i32 | error i16 | base offset i64 | log append time ms i64 | log start offset i64 from 5
+//!              | record errors and error message from 8 | tag 0 from 10: current leader
+//! ```
+
+use crate::{DecodeError, Reader};
+
+mod response;
+
+#[cfg(test)]
+mod tests;
+
+pub use crate::produce_fetch::{CurrentLeader, NodeEndpoint, TopicRef};
+pub use response::{ProduceResponseWriter, ProducedPartition, RecordFailure};
+
+/// The oldest version that is read and written here.
+pub const MIN_VERSION: i16 = 3;
+/// The newest.
+pub const MAX_VERSION: i16 = 13;
+const FLEXIBLE_FROM: i16 = 9;
+
+/// A Produce request, read in place.
+///
+/// [`ProduceView::parse`] has walked all of it, so topics and partitions are read again without errors, as often as needed:
+/// a broker can check a whole request before it appends anything.
+#[derive(Debug, Clone)]
+pub struct ProduceView<'a> {
+    /// The transactional id, or null.
+    pub transactional_id: Option<&'a str>,
+    /// 0: send no response. 1: once the leader has it. -1: once all replicas in sync have it.
+    pub acks: i16,
+    /// How long the client waits, in ms.
+    pub timeout_ms: i32,
+    /// How many partitions all topics have together.
+    pub partition_count: usize,
+    topics: ProduceTopics<'a>,
+}
+
+impl<'a> ProduceView<'a> {
+    /// Reads the body of a request, to its end.
+    pub fn parse(body: &'a [u8], version: i16) -> Result<ProduceView<'a>, DecodeError> {
+        if !(MIN_VERSION..=MAX_VERSION).contains(&version) {
+            return Err(DecodeError::UnsupportedVersion);
+        }
+        let flexible = version >= FLEXIBLE_FROM;
+        let mut r = Reader::new(body);
+        let transactional_id = r.nullable_string(flexible)?;
+        let acks = r.i16()?;
+        let timeout_ms = r.i32()?;
+        let (partitions_len, tags_len) = if flexible { (1, 1) } else { (4, 0) };
+        let count = r.count(flexible, TopicRef::min_size(flexible, version) + partitions_len + tags_len)?;
+        let topics = ProduceTopics { reader: r, left: count, version };
+        let mut walk = topics.clone();
+        let mut partition_count = 0;
+        while let Some(topic) = walk.read()? {
+            partition_count += topic.partitions.left;
+        }
+        let mut r = walk.reader;
+        if flexible {
+            r.skip_tags()?;
+        }
+        r.finish()?;
+        Ok(ProduceView { transactional_id, acks, timeout_ms, partition_count, topics })
+    }
+
+    /// The topics, in the order of the request.
+    #[must_use]
+    pub fn topics(&self) -> ProduceTopics<'a> {
+        self.topics.clone()
+    }
+}
+
+/// One topic of a Produce request.
+#[derive(Debug, Clone)]
+pub struct ProduceTopic<'a> {
+    /// Its name or id.
+    pub topic: TopicRef<'a>,
+    /// Its partitions, in the order of the request. A client may name one twice.
+    pub partitions: ProducePartitions<'a>,
+}
+
+/// One partition of a Produce request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProducePartition<'a> {
+    /// The index of the partition.
+    pub index: i32,
+    /// The record batch, unchecked, or null.
+    pub records: Option<&'a [u8]>,
+}
+
+/// The topics of a Produce request.
+#[derive(Debug, Clone)]
+pub struct ProduceTopics<'a> {
+    reader: Reader<'a>,
+    left: usize,
+    version: i16,
+}
+
+impl<'a> ProduceTopics<'a> {
+    /// Reads one topic, and passes over its partitions.
+    fn read(&mut self) -> Result<Option<ProduceTopic<'a>>, DecodeError> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        self.left -= 1;
+        let flexible = self.version >= FLEXIBLE_FROM;
+        let topic = TopicRef::read(&mut self.reader, flexible, self.version)?;
+        // Index, length of the records, and tags where there are any.
+        let left = self.reader.count(flexible, if flexible { 6 } else { 8 })?;
+        let partitions = ProducePartitions { reader: self.reader.clone(), left, flexible };
+        let mut walk = partitions.clone();
+        while walk.read()?.is_some() {}
+        self.reader = walk.reader;
+        if flexible {
+            self.reader.skip_tags()?;
+        }
+        Ok(Some(ProduceTopic { topic, partitions }))
+    }
+}
+
+impl<'a> Iterator for ProduceTopics<'a> {
+    type Item = ProduceTopic<'a>;
+
+    fn next(&mut self) -> Option<ProduceTopic<'a>> {
+        // Parsing has read the same bytes without an error.
+        self.read().ok().flatten()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl ExactSizeIterator for ProduceTopics<'_> {}
+
+/// The partitions of one topic of a Produce request.
+#[derive(Debug, Clone)]
+pub struct ProducePartitions<'a> {
+    reader: Reader<'a>,
+    left: usize,
+    flexible: bool,
+}
+
+impl<'a> ProducePartitions<'a> {
+    #[inline]
+    fn read(&mut self) -> Result<Option<ProducePartition<'a>>, DecodeError> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        self.left -= 1;
+        let index = self.reader.i32()?;
+        let records = self.reader.nullable_bytes(self.flexible)?;
+        if self.flexible {
+            self.reader.skip_tags()?;
+        }
+        Ok(Some(ProducePartition { index, records }))
+    }
+}
+
+impl<'a> Iterator for ProducePartitions<'a> {
+    type Item = ProducePartition<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<ProducePartition<'a>> {
+        // Parsing has read the same bytes without an error.
+        self.read().ok().flatten()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl ExactSizeIterator for ProducePartitions<'_> {}

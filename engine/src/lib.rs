@@ -3,4 +3,5 @@
 pub mod cache;
 pub mod io;
 pub mod limits;
+pub mod mailbox;
 pub mod reactor;

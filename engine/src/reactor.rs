@@ -9,6 +9,7 @@
 //! Nothing here is shared between threads, so nothing is atomic. Wakers are numbers; see the module `ready`.
 
 mod calls;
+mod doorbell;
 mod notify;
 mod ready;
 mod timers;
@@ -18,12 +19,14 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use crate::io::{Io, IoStats, Wait};
 use ready::Ready;
 use timers::{Sleep, Timers};
 
+pub(crate) use doorbell::{Doorbell, Doors};
 pub use notify::Notify;
 
 /// How often a turn looks for tasks that its own tasks have woken, before it goes on to the next turn. Chains of wake-ups
@@ -43,6 +46,8 @@ struct Inner {
     tasks: RefCell<Tasks>,
     timers: RefCell<Timers>,
     turn_end: TurnEnd,
+    /// Where other cores ring.
+    doorbells: RefCell<Vec<Rc<Doorbell>>>,
     now_ns: Cell<u64>,
     unix_ms: Cell<i64>,
     random: Cell<u64>,
@@ -90,6 +95,7 @@ impl Reactor {
             tasks: RefCell::new(Tasks { slots: vec![None], free: Vec::new() }),
             timers: RefCell::default(),
             turn_end: TurnEnd::default(),
+            doorbells: RefCell::default(),
             now_ns: Cell::new(io.now_ns()),
             unix_ms: Cell::new(io.unix_ms()),
             random: Cell::new(io.seed()),
@@ -166,8 +172,7 @@ impl Reactor {
                 }
             });
         }
-        // What the last turn asked for (a close, say) must not wait for a next call that may never come.
-        inner.io.turn(Wait::No);
+        inner.finish();
         output.expect("the loop ends when there is one")
     }
 
@@ -176,7 +181,7 @@ impl Reactor {
         while self.live_tasks() > 0 {
             self.0.turn(&mut |_| ());
         }
-        self.0.io.turn(Wait::No);
+        self.0.finish();
     }
 
     /// Drops every task. Tasks hold the reactor and the reactor its tasks, so whoever is done with a reactor before the
@@ -216,6 +221,13 @@ impl Reactor {
         .await;
     }
 
+    /// The bell at which the other cores of a mesh ring for core `me`, which is this one.
+    pub(crate) fn doorbell(&self, doors: Arc<Doors>, me: usize) -> Rc<Doorbell> {
+        let doorbell = Rc::new(Doorbell::new(doors, me, &self.0.io));
+        self.0.doorbells.borrow_mut().push(doorbell.clone());
+        doorbell
+    }
+
     /// Counters since the start.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -234,10 +246,13 @@ impl Inner {
         let _running = Running::start(&self.running);
         self.turns.set(self.turns.get() + 1);
 
-        self.io.turn(self.wait());
+        self.call_io();
         self.now_ns.set(self.io.now_ns());
         self.unix_ms.set(self.io.unix_ms());
         self.timers.borrow_mut().fire(self.now_ns.get());
+        for doorbell in &*self.doorbells.borrow() {
+            doorbell.answer();
+        }
 
         self.run_ready(main);
         if !self.turn_end.waiting.borrow().is_empty() {
@@ -248,6 +263,34 @@ impl Inner {
             }
             self.turn_end.spare.replace(waiting);
             self.run_ready(main);
+        }
+    }
+
+    /// Sends out what the last turn asked for (a close, a wake-up), which must not wait for a next turn that may never come.
+    fn finish(&self) {
+        for doorbell in &*self.doorbells.borrow() {
+            doorbell.ring(&self.io);
+        }
+        self.io.turn(Wait::No);
+    }
+
+    fn call_io(&self) {
+        let doorbells = self.doorbells.borrow();
+        for doorbell in &*doorbells {
+            doorbell.ring(&self.io);
+        }
+        let mut wait = self.wait();
+        if wait == Wait::No || doorbells.is_empty() {
+            return self.io.turn(wait);
+        }
+        for doorbell in &*doorbells {
+            if !doorbell.fall_asleep() {
+                wait = Wait::No;
+            }
+        }
+        self.io.turn(wait);
+        for doorbell in &*doorbells {
+            doorbell.wake_up();
         }
     }
 

@@ -12,6 +12,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
 use bytes::BytesMut;
@@ -161,6 +162,20 @@ impl Io {
     pub(crate) fn turn(&self, wait: Wait) {
         match self {
             Io::Ring(ring) => ring.turn(wait),
+        }
+    }
+
+    /// Where other cores of the process send wake-ups, if a core on this can sleep.
+    pub(crate) fn wake_fd(&self) -> Option<RawFd> {
+        match self {
+            Io::Ring(ring) => Some(ring.wake_fd()),
+        }
+    }
+
+    /// Ends the wait of the core whose [`Io::wake_fd`] is `fd`, when this turn's submissions go out.
+    pub(crate) fn wake(&self, fd: RawFd) {
+        match self {
+            Io::Ring(ring) => ring.wake(fd),
         }
     }
 

@@ -129,6 +129,19 @@ impl Ring {
         RandomState::new().hash_one(self.now_ns())
     }
 
+    /// The descriptor that other cores' rings send their wake-ups to.
+    pub(super) fn wake_fd(&self) -> RawFd {
+        self.0.ring.borrow().as_raw_fd()
+    }
+
+    /// Ends the wait of the core whose ring is `fd`, once this turn's submissions go to the kernel.
+    pub(super) fn wake(&self, fd: RawFd) {
+        // Were the other ring closed and its number reused, the kernel would answer EBADFD, or wake a ring that then
+        // finds nothing to do.
+        let message = opcode::MsgRingData::new(types::Fd(fd), 0, WOKEN, None).build();
+        self.0.push(message.user_data(IGNORED).flags(squeue::Flags::SKIP_SUCCESS));
+    }
+
     /// Submits what is queued, waits as `wait` says, and wakes the owners of everything that has completed.
     pub(super) fn turn(&self, wait: Wait) {
         self.0.flush();

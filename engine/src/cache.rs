@@ -209,6 +209,16 @@ impl ChunkWriter {
         self.filled += len;
     }
 
+    /// Starts again at the front, provided that no slice of the chunk lives any more; else changes nothing.
+    pub fn clear(&mut self) -> bool {
+        // As in `ChunkPool::collect`: the last reader's accesses happened before.
+        let unique = Arc::get_mut(&mut self.chunk).is_some();
+        if unique {
+            self.filled = 0;
+        }
+        unique
+    }
+
     /// Finished bytes from `start` to `end`, both offsets in the chunk.
     #[must_use]
     pub fn slice(&self, start: usize, end: usize) -> Slice {
@@ -277,7 +287,22 @@ impl ChunkPool {
         Some(ChunkWriter { chunk, filled: 0 })
     }
 
-    /// Gives back a chunk that will not be written any more, once the caller has dropped its own slices of it.
+    /// An empty chunk of at least `bytes`, for a batch that fits into no ordinary one. It counts against the cap, and
+    /// its memory goes back to the system when it is retired.
+    pub fn take_large(&mut self, bytes: usize) -> Option<ChunkWriter> {
+        let units = bytes.div_ceil(self.chunk_bytes);
+        self.collect();
+        while self.allocated + units > self.max_chunks && self.free.pop().is_some() {
+            self.allocated -= 1;
+        }
+        if self.allocated + units > self.max_chunks {
+            return None;
+        }
+        self.allocated += units;
+        Some(ChunkWriter { chunk: Arc::new(Chunk::allocate(units * self.chunk_bytes)), filled: 0 })
+    }
+
+    /// Gives back a chunk that will not be written any more. It is used again once the last slice of it is dropped.
     pub fn retire(&mut self, writer: ChunkWriter) {
         self.referenced.push(writer.chunk);
     }
@@ -307,7 +332,11 @@ impl ChunkPool {
             // whatever another core read through its slice was read before the memory is written again.
             if Arc::get_mut(&mut self.referenced[at]).is_some() {
                 let chunk = self.referenced.swap_remove(at);
-                self.free.push(chunk);
+                if chunk.len == self.chunk_bytes {
+                    self.free.push(chunk);
+                } else {
+                    self.allocated -= chunk.len / self.chunk_bytes;
+                }
             } else {
                 at += 1;
             }
@@ -332,6 +361,18 @@ mod tests {
         assert_eq!(kept.as_bytes(), b"first");
         drop(kept);
         assert_eq!(pool.take().unwrap().chunk(), id);
+    }
+
+    #[test]
+    fn a_large_chunk_counts_against_the_cap_and_is_returned() {
+        let mut pool = ChunkPool::new(4096, 4 * 4096);
+        let kept = pool.take().unwrap();
+        let large = pool.take_large(4097 * 2).unwrap();
+        assert_eq!(large.capacity(), 3 * 4096);
+        assert!(pool.take().is_none() && pool.take_large(1).is_none());
+        pool.retire(large);
+        assert!(pool.take_large(3 * 4096).is_some());
+        drop(kept);
     }
 
     #[test]

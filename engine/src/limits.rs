@@ -39,7 +39,8 @@ pub const PRODUCER_BATCHES: usize = 5;
 /// Bounds that an operator, a machine or a test chooses.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Size of one chunk of pool memory, in bytes: the largest single write and the granularity of the cache.
+    /// Size of one chunk of pool memory, in bytes: the largest single write and the granularity of the cache. Twice
+    /// Kafka's default `max.message.bytes`, so that an ordinary batch always fits.
     pub chunk_bytes: usize,
     /// Memory of one core's chunk pool, in bytes. Batches in memory, hot reads and file reads share it.
     pub pool_bytes: usize,
@@ -49,6 +50,9 @@ pub struct Limits {
     pub journal_files: usize,
     /// Bytes that one commit of one partition must carry for the direct path to its segment to be taken.
     pub direct_commit_bytes: usize,
+    /// Partitions of one core that may hold a chunk of their own for the direct path, as a part of the pool: one in
+    /// this many chunks.
+    pub direct_share: usize,
     /// The part of a segment that is allocated ahead of its end, in bytes. It grows with each use up to this.
     pub segment_allocate_bytes: u64,
     /// Distance between two entries of a segment's in-memory offset index, in bytes of the log.
@@ -60,13 +64,14 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
-            chunk_bytes: 1 << 20,
+            chunk_bytes: 2 << 20,
             pool_bytes: 512 << 20,
             journal_file_bytes: 64 << 20,
             journal_files: 4,
             direct_commit_bytes: 128 << 10,
+            direct_share: 4,
             segment_allocate_bytes: 64 << 20,
-            index_interval_bytes: 4096,
+            index_interval_bytes: 64 << 10,
             producers_per_partition: 10_000,
         }
     }
@@ -83,6 +88,7 @@ impl Limits {
             journal_file_bytes: 64 << 10,
             journal_files: 3,
             direct_commit_bytes: 12 << 10,
+            direct_share: 4,
             segment_allocate_bytes: 64 << 10,
             index_interval_bytes: 256,
             producers_per_partition: 4,

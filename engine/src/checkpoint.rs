@@ -1,0 +1,309 @@
+//! The checkpoint: moves journaled bytes into segments, so that journal files and memory can be used again, and
+//! completes segments that have been rolled.
+//!
+//! It works through the partitions in rounds. A round copies what fits from memory into one chunk, writes all pieces at
+//! once, then syncs all files at once: the file system turns the syncs of one round into few commits of its own. Only
+//! whole blocks go to a growing segment; the rest is carried, written again into a newer journal group, so that the
+//! journal always holds every partition's newest end, and a durable block of a segment is never written again.
+
+use std::io;
+use std::path::Path;
+
+use crate::cache::{ChunkWriter, Slice};
+use crate::io::{File, Open};
+use crate::join::all;
+use crate::journal::{Entry, EntryKind};
+use crate::limits::BLOCK_BYTES;
+use crate::reactor::Reactor;
+use crate::read::one_chunk;
+use crate::segment::{self, Segment};
+use crate::store::{Slot, State, Store};
+
+/// One piece of a segment on its way to the file.
+struct Piece {
+    slot: Slot,
+    base: i64,
+    pos: u64,
+    bytes: Slice,
+    /// `flushed` once the piece is synced.
+    flushed: u64,
+    /// The segment is complete with this piece.
+    seals: bool,
+    file: Option<File>,
+}
+
+impl Store {
+    /// Runs checkpoints whenever journal or memory run short or a segment was rolled, for as long as the store lives.
+    /// An error is one of the disk: see [`Store::run`].
+    pub async fn run_checkpoints(&self) -> io::Error {
+        loop {
+            self.shared.pressure.wait().await;
+            if let Err(error) = self.checkpoint(false).await {
+                return error;
+            }
+        }
+    }
+
+    /// Flushes what has to be flushed; `everything` means all that is durable.
+    pub(crate) async fn checkpoint(&self, everything: bool) -> io::Result<()> {
+        let journal = &self.shared.journal;
+        let full = journal.newest_full().filter(|_| everything || journal.wants_checkpoint());
+        let (slots, newest) = {
+            let mut state = self.state_mut();
+            let memory_short = std::mem::take(&mut state.memory_short);
+            let newest = state.gather.seq;
+            let flush_to = if everything || memory_short { Some(newest) } else { full };
+            (state.start_flush(flush_to), newest)
+        };
+        let flushed = self.flush(&slots).await;
+        self.state_mut().end_flush(&slots);
+        flushed?;
+        if let Some(target) = full {
+            self.carry_below(target).await?;
+            journal.free_up_to(target);
+        }
+        let mut state = self.state_mut();
+        debug_assert!(newest <= state.gather.seq);
+        state.wake_capacity();
+        // A commit that lacked memory can be completed now.
+        self.shared.work.notify();
+        Ok(())
+    }
+
+    /// Writes what is durable of these partitions to their segments, whole blocks, and completes rolled segments.
+    async fn flush(&self, slots: &[Slot]) -> io::Result<()> {
+        let mut staging = self.state_mut().staging.take().expect("one checkpoint at a time");
+        let result = self.flush_through(&mut staging, slots).await;
+        self.state_mut().staging = Some(staging);
+        result
+    }
+
+    async fn flush_through(&self, staging: &mut ChunkWriter, slots: &[Slot]) -> io::Result<()> {
+        let mut next = 0;
+        loop {
+            assert!(staging.clear(), "a write of the last round still holds the chunk");
+            let mut pieces = self.state().plan(slots, &mut next, staging);
+            if pieces.is_empty() {
+                return Ok(());
+            }
+            for piece in &mut pieces {
+                let end = piece.pos + piece.bytes.len() as u64;
+                piece.file = self.segment_file(piece.slot, piece.base, end).await?;
+            }
+            pieces.retain(|piece| piece.file.is_some());
+            self.write_pieces(&pieces).await?;
+            let mut state = self.state_mut();
+            for piece in pieces {
+                let Some(partition) = state.partition_mut(piece.slot) else { continue };
+                let Some(at) = partition.log.find_base(piece.base) else { continue };
+                let segment = &mut partition.log.segments[at];
+                segment.flushed = segment.flushed.max(piece.flushed);
+                segment.sealed = piece.seals;
+                segment.check();
+                partition.log.forget_flushed_tail();
+            }
+        }
+    }
+
+    async fn write_pieces(&self, pieces: &[Piece]) -> io::Result<()> {
+        let reactor = &self.shared.reactor;
+        let file = |piece: &Piece| piece.file.clone().expect("pieces without a file were dropped");
+        all(pieces
+            .iter()
+            .map(|piece| {
+                let file = file(piece);
+                Box::pin(async move { reactor.write_at(&file, piece.pos, piece.bytes.clone()).await }) as _
+            })
+            .collect())
+        .await?;
+        for piece in pieces.iter().filter(|piece| piece.seals) {
+            // The last block was padded with zeros, and space may have been set aside beyond it.
+            reactor.truncate(&file(piece), piece.flushed).await?;
+            self.write_snapshots(piece.slot).await?;
+        }
+        all(pieces
+            .iter()
+            .map(|piece| {
+                let file = file(piece);
+                Box::pin(async move { reactor.fdatasync(&file).await }) as _
+            })
+            .collect())
+        .await
+    }
+
+    /// Writes the producer states that were taken when segments of this partition began.
+    async fn write_snapshots(&self, slot: Slot) -> io::Result<()> {
+        let (dir, snapshots) = {
+            let mut state = self.state_mut();
+            let Some(partition) = state.partition_mut(slot) else { return Ok(()) };
+            (partition.log.dir.clone(), std::mem::take(&mut partition.snapshots))
+        };
+        for (base, bytes) in snapshots {
+            write_file(&self.shared.reactor, &segment::producers_path(&dir, base), &checksummed(&bytes)).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes, into newer groups, the newest state of every partition that has it in a group at or below `target`.
+    async fn carry_below(&self, target: u64) -> io::Result<()> {
+        let slots: Vec<Slot> = {
+            let state = self.state();
+            let needs = |p: &crate::partition::Partition| {
+                p.dirty_since.is_some_and(|seq| seq <= target) || p.entry_seq.is_some_and(|seq| seq <= target)
+            };
+            (0..state.partitions.len() as Slot).filter(|&slot| state.partition(slot).is_some_and(needs)).collect()
+        };
+        self.carry_slots(&slots).await?;
+        let mut state = self.state_mut();
+        for slot in slots {
+            if let Some(partition) = state.partition_mut(slot) {
+                // What was dirty below has been flushed or carried.
+                partition.dirty_since = partition.dirty_since.map(|seq| seq.max(target + 1));
+            }
+        }
+        state.gather.oldest_needed = target + 1;
+        Ok(())
+    }
+
+    /// Adds an entry with the newest durable state of each partition to the journal, and waits until it is durable.
+    pub(crate) async fn carry_slots(&self, slots: &[Slot]) -> io::Result<()> {
+        let mut next = 0;
+        while next < slots.len() {
+            let seq = {
+                let mut state = self.state_mut();
+                while next < slots.len() && state.carry(slots[next]) {
+                    next += 1;
+                }
+                state.gather.commit
+            };
+            self.shared.work.notify();
+            self.wait_commit(seq).await.map_err(|failed| io::Error::other(failed.to_string()))?;
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    /// The partitions to flush: those with bytes in journal groups at or below `flush_to`, and those with a rolled
+    /// segment. They stay off the direct path until [`State::end_flush`].
+    fn start_flush(&mut self, flush_to: Option<u64>) -> Vec<Slot> {
+        let mut slots = Vec::new();
+        for (slot, partition) in self.partitions.iter_mut().enumerate() {
+            let Some(partition) = partition.as_deref_mut().filter(|p| !p.deleted) else { continue };
+            let dirty = flush_to.is_some_and(|to| partition.dirty_since.is_some_and(|seq| seq <= to));
+            if dirty || partition.log.has_unsealed() {
+                partition.flushing = true;
+                slots.push(slot as Slot);
+            }
+        }
+        slots
+    }
+
+    fn end_flush(&mut self, slots: &[Slot]) {
+        for &slot in slots {
+            if let Some(partition) = self.partition_mut(slot) {
+                partition.flushing = false;
+            }
+        }
+    }
+
+    /// Fills the staging chunk with pieces of the partitions from `slots[*next]` on.
+    fn plan(&self, slots: &[Slot], next: &mut usize, staging: &mut ChunkWriter) -> Vec<Piece> {
+        let mut pieces = Vec::new();
+        while let Some(&slot) = slots.get(*next) {
+            let Some(partition) = self.partition(slot) else {
+                *next += 1;
+                continue;
+            };
+            let durable = partition.log.durable;
+            for segment in partition.log.segments.iter().filter(|s| !s.sealed) {
+                let complete = segment.rolled && durable.segment_base > segment.base;
+                let to = match complete {
+                    true => segment.end_pos,
+                    false if durable.segment_base != segment.base || partition.direct.is_some() => break,
+                    false => Segment::block_floor(durable.pos),
+                };
+                if segment.flushed == to && !complete {
+                    break;
+                }
+                let room = staging.remaining() as u64;
+                let end = to.min(segment.flushed + room);
+                // Only the last piece of a complete segment may end inside a block.
+                let end = if end < to { Segment::block_floor(end) } else { end };
+                let padded = Segment::block_ceil(end);
+                if (end == segment.flushed && end < to) || padded - segment.flushed > room {
+                    return pieces;
+                }
+                let start = staging.filled();
+                partition.log.copy_from_memory(segment.base, segment.flushed..end, staging);
+                staging.pad_to(start + (padded - segment.flushed) as usize);
+                pieces.push(Piece {
+                    slot,
+                    base: segment.base,
+                    pos: segment.flushed,
+                    bytes: staging.slice(start, staging.filled()),
+                    flushed: end,
+                    seals: complete && end == to,
+                    file: None,
+                });
+                if end < to {
+                    return pieces;
+                }
+            }
+            *next += 1;
+        }
+        pieces
+    }
+
+    /// Adds a partition's newest durable state to the gathering group. False when memory is short.
+    fn carry(&mut self, slot: Slot) -> bool {
+        if self.make_gather_room(BLOCK_BYTES).is_err() {
+            return false;
+        }
+        let Some(partition) = self.partitions[slot as usize].as_deref_mut().filter(|p| !p.deleted) else { return true };
+        let durable = partition.log.durable;
+        let at = partition.log.find_base(durable.segment_base).expect("the durable end lies in a segment");
+        let (base, pos) = (durable.segment_base, partition.log.segments[at].flushed);
+        let end = durable.pos.min(pos + BLOCK_BYTES as u64);
+        let rest = partition.log.memory(base, pos..end);
+        let entry = Entry {
+            key: partition.key,
+            kind: EntryKind::Carry,
+            segment_base: base,
+            pos,
+            data_off: 0,
+            data_len: 0,
+            batch_pos: end,
+            batch_offset: durable.offset,
+            // Bytes beyond one block are in newer groups, with their offsets.
+            end_offset: if end == durable.pos { durable.offset } else { base },
+            log_start: partition.log.log_start,
+        };
+        partition.entry_seq = Some(self.gather.seq);
+        self.gather.add(entry, &rest, |_| ());
+        true
+    }
+}
+
+/// Writes a small file in one go: under another name, synced, then renamed, then its directory synced.
+pub(crate) async fn write_file(reactor: &Reactor, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("tmp");
+    let how = Open { create: true, write: true, ..Open::default() };
+    let file = reactor.open(&temporary, how).await?;
+    reactor.truncate(&file, 0).await?;
+    let mut chunk = one_chunk(bytes.len().next_multiple_of(BLOCK_BYTES).max(BLOCK_BYTES));
+    reactor.write_at(&file, 0, chunk.append(bytes)).await?;
+    reactor.fsync(&file).await?;
+    reactor.rename(&temporary, path).await?;
+    match path.parent() {
+        Some(dir) => reactor.sync_dir(dir).await,
+        None => Ok(()),
+    }
+}
+
+/// The bytes behind their CRC-32C, little-endian.
+pub(crate) fn checksummed(bytes: &[u8]) -> Vec<u8> {
+    let mut out = wire::batch::crc32c(bytes).to_le_bytes().to_vec();
+    out.extend_from_slice(bytes);
+    out
+}

@@ -1,0 +1,272 @@
+//! The commit loop: makes appends durable, all that arrived during one commit together in the next.
+//!
+//! A commit writes its journal groups and its direct blocks at once, waits for all of the writes, then syncs every file
+//! that it wrote, waits again, and only then counts as durable. A sync is never submitted before the writes that it
+//! covers have completed: the kernel orders neither by the other.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::Poll;
+
+use crate::direct::{DirectDone, DirectWrite};
+use crate::gather::ClosedGroup;
+use crate::io::{File, Open};
+use crate::join::all;
+use crate::log::Mark;
+use crate::segment::{self, Segment};
+use crate::store::{Durability, Health, Slot, Store};
+
+/// What one turn of the loop makes durable.
+struct Commit {
+    seq: u64,
+    groups: Vec<ClosedGroup>,
+    writes: Vec<DirectWrite>,
+    done: Vec<DirectDone>,
+    ends: Vec<(Slot, Mark)>,
+    sync: bool,
+}
+
+/// The store acknowledges nothing any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreFailed(pub String);
+
+impl std::fmt::Display for StoreFailed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the store has failed: {}", self.0)
+    }
+}
+
+impl std::error::Error for StoreFailed {}
+
+type Task<'a> = Pin<Box<dyn Future<Output = io::Result<()>> + 'a>>;
+
+impl Store {
+    /// Commits appends for as long as the store lives. Resolves with the cause when a write or a sync has failed: what
+    /// the disk holds is then unknown, nothing more is acknowledged, and the process should say so and stop.
+    pub async fn run(&self) -> StoreFailed {
+        let error = loop {
+            self.shared.work.wait().await;
+            if let Err(error) = self.commit_all().await {
+                break error;
+            }
+        };
+        let failed = StoreFailed(error.to_string());
+        let mut state = self.state_mut();
+        state.health = Health::Failed(failed.0.clone());
+        state.commit_waiters.drain(..).for_each(std::task::Waker::wake);
+        state.wake_capacity();
+        failed
+    }
+
+    /// Resolves when commit `seq` is durable.
+    pub async fn wait_commit(&self, seq: u64) -> Result<(), StoreFailed> {
+        std::future::poll_fn(|context| {
+            let mut state = self.state_mut();
+            if state.committed >= seq {
+                return Poll::Ready(Ok(()));
+            }
+            if let Health::Failed(cause) = &state.health {
+                return Poll::Ready(Err(StoreFailed(cause.clone())));
+            }
+            state.commit_waiters.push(context.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Resolves when an append that was refused as [`Busy`](crate::partition::AppendError::Busy) is worth another try.
+    pub async fn wait_capacity(&self) {
+        let mut waited = false;
+        std::future::poll_fn(|context| {
+            if std::mem::replace(&mut waited, true) {
+                return Poll::Ready(());
+            }
+            self.state_mut().capacity_waiters.push(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    async fn commit_all(&self) -> io::Result<()> {
+        loop {
+            // Everything that this turn's receives brought joins the commit.
+            self.shared.reactor.end_of_turn().await;
+            let Some(commit) = self.seal() else { return Ok(()) };
+            self.write(&commit).await?;
+            self.finish(&commit);
+        }
+    }
+
+    /// Takes what has been gathered. None when nothing was, or when there is no memory to complete it at this moment;
+    /// the checkpoint, which frees memory, rings `work` again.
+    fn seal(&self) -> Option<Commit> {
+        let mut state = self.state_mut();
+        if state.gather.is_empty() && state.touched.is_empty() {
+            return None;
+        }
+        if !state.finish_gather() {
+            self.shared.pressure.notify();
+            return None;
+        }
+        let seq = state.gather.commit;
+        let sealed = std::mem::take(&mut state.sealed);
+        let ends = sealed.iter().filter_map(|&slot| Some((slot, state.partition(slot)?.sealed_end))).collect();
+        let sync = state.options.durability == Durability::Disk || state.must_sync;
+        state.must_sync = false;
+        Some(Commit {
+            seq,
+            groups: state.gather.seal(),
+            writes: std::mem::take(&mut state.direct_writes),
+            done: std::mem::take(&mut state.direct_done),
+            ends,
+            sync,
+        })
+    }
+
+    async fn write(&self, commit: &Commit) -> io::Result<()> {
+        let reactor = &self.shared.reactor;
+        let journal = &self.shared.journal;
+        let mut files: Vec<File> = Vec::new();
+        let mut writes: Vec<Task<'_>> = Vec::new();
+        let mut segments: BTreeMap<(Slot, i64), File> = BTreeMap::new();
+        for write in &commit.writes {
+            let end = write.pos + write.bytes.len() as u64;
+            // A partition that was deleted meanwhile has nothing left to write.
+            let Some(file) = self.segment_file(write.slot, write.segment_base, end).await? else { continue };
+            segments.entry((write.slot, write.segment_base)).or_insert_with(|| file.clone());
+            writes.push(Box::pin(async move { reactor.write_at(&file, write.pos, write.bytes.clone()).await }));
+        }
+        for group in &commit.groups {
+            let place = journal.place(reactor, group.seq, group.bytes.len() as u64).await?;
+            if files.is_empty() || place.pos == 0 {
+                files.push(place.file.clone());
+            }
+            if journal.is_direct() {
+                writes
+                    .push(Box::pin(async move { reactor.write_at(&place.file, place.pos, group.bytes.clone()).await }));
+            } else {
+                reactor.write_now(&place.file, place.pos, &group.bytes)?;
+            }
+        }
+        all(writes).await?;
+        if commit.sync {
+            files.extend(segments.into_values());
+            all(files.iter().map(|file| Box::pin(reactor.fdatasync(file)) as Task<'_>).collect()).await?;
+        }
+        if journal.wants_checkpoint() {
+            self.shared.pressure.notify();
+        }
+        if journal.wants_file() {
+            let store = self.clone();
+            reactor.spawn(async move {
+                // A disk that is full now may not be when the file is needed, and then the error has a reader.
+                let _ = store.shared.journal.add_file(&store.shared.reactor).await;
+            });
+        }
+        Ok(())
+    }
+
+    fn finish(&self, commit: &Commit) {
+        let mut state = self.state_mut();
+        for done in &commit.done {
+            let Some(partition) = state.partition_mut(done.slot) else { continue };
+            let Some(at) = partition.log.find_base(done.segment_base) else { continue };
+            let segment = &mut partition.log.segments[at];
+            segment.flushed = segment.flushed.max(done.flushed);
+            partition.dirty_since = Some(done.rest_seq);
+        }
+        for &(slot, end) in &commit.ends {
+            let Some(partition) = state.partition_mut(slot) else { continue };
+            partition.on_durable(end);
+            partition.log.forget_flushed_tail();
+            if partition.log.has_unsealed() {
+                self.shared.pressure.notify();
+            }
+        }
+        state.committed = commit.seq;
+        state.commit_waiters.drain(..).for_each(std::task::Waker::wake);
+        // What went the direct way may be evicted now.
+        state.wake_capacity();
+    }
+
+    /// The file of a segment, open and with space set aside up to `end`. None when the segment is gone. Waits while the
+    /// disk is full: appends are refused meanwhile, and accepted again by themselves.
+    pub(crate) async fn segment_file(&self, slot: Slot, base: i64, end: u64) -> io::Result<Option<File>> {
+        let reactor = &self.shared.reactor;
+        let found = {
+            let state = self.state();
+            let Some(partition) = state.partition(slot) else { return Ok(None) };
+            let Some(at) = partition.log.find_base(base) else { return Ok(None) };
+            let segment = &partition.log.segments[at];
+            if let Some(file) = &segment.file
+                && segment.allocated >= end
+            {
+                return Ok(Some(file.clone()));
+            }
+            let doubled = (2 * segment.end_pos).min(segment.end_pos + state.options.limits.segment_allocate_bytes);
+            let ahead = Segment::block_ceil(doubled.min(partition.config.segment_bytes).max(end));
+            (segment.file.clone(), segment::log_path(&partition.log.dir, base), partition.log.dir.clone(), ahead)
+        };
+        let (file, path, dir, ahead) = found;
+        let file = match file {
+            Some(file) => file,
+            None => {
+                let how = Open { direct: true, create: true, write: true, ..Open::default() };
+                let file = self.when_there_is_space(async || reactor.open(&path, how).await).await?;
+                self.when_there_is_space(async || reactor.sync_dir(&dir).await).await?;
+                file
+            }
+        };
+        let allocated = self.when_there_is_space(async || {
+            let mut len = ahead;
+            let mut result = reactor.allocate(&file, len).await;
+            if result.as_ref().is_err_and(is_full) {
+                // The space ahead is a convenience, what the commit writes is not.
+                len = Segment::block_ceil(end);
+                result = reactor.allocate(&file, len).await;
+            }
+            match result {
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(len),
+                result => result.map(|()| len),
+            }
+        });
+        let allocated = allocated.await?;
+        let mut state = self.state_mut();
+        let Some(partition) = state.partition_mut(slot) else { return Ok(None) };
+        let Some(at) = partition.log.find_base(base) else { return Ok(None) };
+        let segment = &mut partition.log.segments[at];
+        segment.file = Some(file.clone());
+        segment.allocated = segment.allocated.max(allocated);
+        Ok(Some(file))
+    }
+
+    /// Repeats `operation` while the disk is full, with a pause, and keeps appends away until it succeeds.
+    async fn when_there_is_space<T>(&self, operation: impl AsyncFn() -> io::Result<T>) -> io::Result<T> {
+        loop {
+            match operation().await {
+                Err(error) if is_full(&error) => {
+                    self.state_mut().health = Health::DiskFull;
+                    let again_ns = self.shared.reactor.now_ns() + FULL_DISK_PAUSE_NS;
+                    self.shared.reactor.sleep_until(again_ns).await;
+                }
+                result => {
+                    let mut state = self.state_mut();
+                    if state.health == Health::DiskFull {
+                        state.health = Health::Running;
+                        state.wake_capacity();
+                    }
+                    return result;
+                }
+            }
+        }
+    }
+}
+
+/// Between two attempts to get space on a full disk, in ns.
+const FULL_DISK_PAUSE_NS: u64 = 500_000_000;
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}

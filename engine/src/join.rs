@@ -1,0 +1,28 @@
+//! Waiting for several operations at once.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::Poll;
+
+/// Runs all tasks to their end, also when one has failed, and gives the first error. All of them: an operation that is
+/// still writing when its commit is given up could land in blocks that have been used again.
+pub(crate) async fn all(mut tasks: Vec<Pin<Box<dyn Future<Output = io::Result<()>> + '_>>>) -> io::Result<()> {
+    let mut first_error = None;
+    std::future::poll_fn(move |context| {
+        tasks.retain_mut(|task| match task.as_mut().poll(context) {
+            Poll::Ready(result) => {
+                if let Err(error) = result {
+                    first_error.get_or_insert(error);
+                }
+                false
+            }
+            Poll::Pending => true,
+        });
+        if !tasks.is_empty() {
+            return Poll::Pending;
+        }
+        Poll::Ready(first_error.take().map_or(Ok(()), Err))
+    })
+    .await
+}

@@ -1,0 +1,191 @@
+//! The files of one core's journal: created and zeroed once, written from front to back, and used again once segments
+//! hold what they hold. Overwriting blocks that have been written before is what makes an fdatasync cheap: the file
+//! system has nothing of its own to write.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::cache::Slice;
+use crate::io::{File, Open};
+use crate::reactor::{Notify, Reactor};
+use crate::read::one_chunk;
+use crate::store::{Durability, StoreOptions};
+
+/// Where a group goes.
+pub(crate) struct Place {
+    pub(crate) file: File,
+    pub(crate) pos: u64,
+}
+
+/// The journal's files.
+pub(crate) struct JournalFiles {
+    dir: PathBuf,
+    core: u16,
+    incarnation: u64,
+    direct: bool,
+    file_bytes: u64,
+    max_files: usize,
+    files: RefCell<Files>,
+    /// Rings when a file has become free.
+    freed: Notify,
+    zeros: Slice,
+    creating: Cell<bool>,
+}
+
+struct Files {
+    active: File,
+    /// Bytes of the active file that are taken.
+    pos: u64,
+    /// The newest group in the active file.
+    last_seq: u64,
+    /// Full files, oldest first, with their newest group.
+    full: VecDeque<(File, u64)>,
+    free: Vec<File>,
+    created: usize,
+}
+
+impl JournalFiles {
+    /// Creates the first file.
+    pub(crate) async fn open(reactor: &Reactor, options: &StoreOptions) -> io::Result<JournalFiles> {
+        let limits = &options.limits;
+        let mut zeroed = one_chunk(limits.chunk_bytes);
+        zeroed.pad_to(zeroed.capacity());
+        let zeros = zeroed.slice(0, zeroed.capacity());
+        let dir = journal_dir(&options.dir);
+        // The page cache is all that survival of the process asks for, and an inline write to it costs a tenth.
+        let direct = options.durability == Durability::Disk;
+        let path = dir.join(file_name(options.incarnation, options.core, 0));
+        let active = create(reactor, &path, direct, limits.journal_file_bytes, &zeros).await?;
+        reactor.sync_dir(&dir).await?;
+        let files = Files { active, pos: 0, last_seq: 0, full: VecDeque::new(), free: Vec::new(), created: 1 };
+        Ok(JournalFiles {
+            dir,
+            core: options.core,
+            incarnation: options.incarnation,
+            direct,
+            file_bytes: limits.journal_file_bytes,
+            max_files: limits.journal_files,
+            files: RefCell::new(files),
+            freed: Notify::new(),
+            zeros,
+            creating: Cell::new(false),
+        })
+    }
+
+    /// True when files are written past the page cache, through the ring.
+    pub(crate) fn is_direct(&self) -> bool {
+        self.direct
+    }
+
+    /// Finds the place of group `seq`, which takes `len` bytes. Waits, when all files are full, for the checkpoint.
+    pub(crate) async fn place(&self, reactor: &Reactor, seq: u64, len: u64) -> io::Result<Place> {
+        loop {
+            if let Some(place) = self.try_place(seq, len) {
+                return Ok(place);
+            }
+            if self.files.borrow().created < self.max_files && !self.creating.get() {
+                self.add_file(reactor).await?;
+            } else {
+                self.freed.wait().await;
+            }
+        }
+    }
+
+    fn try_place(&self, seq: u64, len: u64) -> Option<Place> {
+        let files = &mut *self.files.borrow_mut();
+        if files.pos + len > self.file_bytes {
+            let next = files.free.pop()?;
+            let full = std::mem::replace(&mut files.active, next);
+            files.full.push_back((full, files.last_seq));
+            files.pos = 0;
+        }
+        let pos = files.pos;
+        files.pos += len;
+        files.last_seq = seq;
+        Some(Place { file: files.active.clone(), pos })
+    }
+
+    /// Creates one more file.
+    pub(crate) async fn add_file(&self, reactor: &Reactor) -> io::Result<()> {
+        self.creating.set(true);
+        let number = self.files.borrow().created;
+        let path = self.dir.join(file_name(self.incarnation, self.core, number));
+        let created = create(reactor, &path, self.direct, self.file_bytes, &self.zeros).await;
+        self.creating.set(false);
+        let file = created?;
+        reactor.sync_dir(&self.dir).await?;
+        let files = &mut *self.files.borrow_mut();
+        files.created += 1;
+        files.free.push(file);
+        self.freed.notify();
+        Ok(())
+    }
+
+    /// True when the next file should be made before it is needed.
+    pub(crate) fn wants_file(&self) -> bool {
+        let files = self.files.borrow();
+        let room_is_short = files.pos > self.file_bytes / 2;
+        room_is_short && files.free.is_empty() && files.created < self.max_files && !self.creating.get()
+    }
+
+    /// True when half of the files are full, so that a checkpoint should free some.
+    pub(crate) fn wants_checkpoint(&self) -> bool {
+        2 * self.files.borrow().full.len() >= self.max_files
+    }
+
+    /// The newest group in a full file: what a checkpoint has to cover. None when no file is full.
+    pub(crate) fn newest_full(&self) -> Option<u64> {
+        self.files.borrow().full.back().map(|(_, last_seq)| *last_seq)
+    }
+
+    /// Frees every full file whose groups are all at or below `seq`.
+    pub(crate) fn free_up_to(&self, seq: u64) {
+        let files = &mut *self.files.borrow_mut();
+        while files.full.front().is_some_and(|(_, last_seq)| *last_seq <= seq) {
+            let (file, _) = files.full.pop_front().expect("looked at above");
+            files.free.push(file);
+        }
+        if !files.free.is_empty() {
+            self.freed.notify();
+        }
+    }
+}
+
+/// The directory of all cores' journals.
+pub(crate) fn journal_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("journal")
+}
+
+fn file_name(incarnation: u64, core: u16, number: usize) -> String {
+    format!("{incarnation:016}-{core:05}-{number:05}.journal")
+}
+
+/// Incarnation and core in a journal file's name; `None` for any other name.
+pub(crate) fn parse_file_name(name: &str) -> Option<(u64, u16)> {
+    let mut parts = name.strip_suffix(".journal")?.split('-');
+    let parsed = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    parts.next()?.parse::<usize>().ok()?;
+    parts.next().is_none().then_some(parsed)
+}
+
+/// Makes a file of zeros. The zeros are written, not only allocated: the first write to an allocated block changes the
+/// file system's own records, which every sync would then have to wait for.
+async fn create(reactor: &Reactor, path: &Path, direct: bool, bytes: u64, zeros: &Slice) -> io::Result<File> {
+    let file = reactor.open(path, Open { direct, create: true, write: true, ..Open::default() }).await?;
+    match reactor.allocate(&file, bytes).await {
+        Ok(()) => {}
+        // The zeros below do the same, less well laid out.
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+        Err(error) => return Err(error),
+    }
+    let mut pos = 0;
+    while pos < bytes {
+        let len = (zeros.len() as u64).min(bytes - pos);
+        reactor.write_at(&file, pos, zeros.part(0, len as usize)).await?;
+        pos += len;
+    }
+    reactor.fsync(&file).await?;
+    Ok(file)
+}

@@ -1,0 +1,222 @@
+//! One partition: its log, its producers, the checks that a batch passes before it gets offsets, and who waits for it.
+
+use wire::batch::BatchView;
+
+use crate::cache::ChunkId;
+use crate::direct::Direct;
+use crate::journal::PartitionKey;
+use crate::log::{Log, Mark};
+use crate::producer::{ProducerTable, Sequence, SequenceError};
+use crate::reactor::Notify;
+
+/// Settings of a partition, from its topic's configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PartitionConfig {
+    /// `segment.bytes`: a segment is rolled before it would exceed this.
+    pub segment_bytes: u64,
+    /// `segment.ms`: a segment whose first batch is older than this is rolled, in ms.
+    pub segment_ms: i64,
+    /// `retention.ms`, or -1 for no limit.
+    pub retention_ms: i64,
+    /// `retention.bytes`, or -1 for no limit.
+    pub retention_bytes: i64,
+    /// `cleanup.policy` contains `delete`.
+    pub delete_by_retention: bool,
+    /// `max.message.bytes`: the largest batch, in bytes.
+    pub max_message_bytes: u32,
+    /// `message.timestamp.type` is LogAppendTime.
+    pub log_append_time: bool,
+    /// `message.timestamp.before.max.ms`.
+    pub timestamp_before_max_ms: i64,
+    /// `message.timestamp.after.max.ms`.
+    pub timestamp_after_max_ms: i64,
+    /// `flush.messages` is 1: every append is on disk before it is acknowledged, whatever the durability class.
+    pub flush_every_append: bool,
+}
+
+impl Default for PartitionConfig {
+    /// Kafka's defaults.
+    fn default() -> PartitionConfig {
+        PartitionConfig {
+            segment_bytes: 1 << 30,
+            segment_ms: 7 * 24 * 3_600_000,
+            retention_ms: 7 * 24 * 3_600_000,
+            retention_bytes: -1,
+            delete_by_retention: true,
+            max_message_bytes: 1_048_588,
+            log_append_time: false,
+            timestamp_before_max_ms: i64::MAX,
+            timestamp_after_max_ms: 3_600_000,
+            flush_every_append: false,
+        }
+    }
+}
+
+/// A successful append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// Offset of the first record.
+    pub base_offset: i64,
+    /// Offset of the last record.
+    pub last_offset: i64,
+    /// The time given to all records under LogAppendTime, in ms; else -1.
+    pub log_append_time_ms: i64,
+    /// First offset that readers may see.
+    pub log_start: i64,
+    /// The commit after which the append may be acknowledged.
+    pub seq: u64,
+    /// The batch had been appended before; the offsets are those of the first time.
+    pub duplicate: bool,
+}
+
+/// Why a batch was not appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AppendError {
+    /// No such partition in this store.
+    UnknownPartition,
+    /// The checksum does not match the bytes.
+    InvalidCrc,
+    /// Counts or offsets in the header contradict each other.
+    InvalidRecord,
+    /// Larger than `max.message.bytes`.
+    TooLarge,
+    /// The batch's largest timestamp is further from the clock than the topic allows.
+    InvalidTimestamp,
+    /// The producer's sequence number does not follow its last one.
+    OutOfOrderSequence,
+    /// The producer's epoch is older than one seen before.
+    InvalidProducerEpoch,
+    /// No memory at this moment: keep the request and try again when [`crate::store::Store::wait_capacity`] resolves.
+    Busy,
+    /// The disk is full. Nothing is appended until there is space again; reading goes on.
+    DiskFull,
+    /// The store failed and acknowledges nothing any more.
+    Failed,
+}
+
+/// One partition.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    pub(crate) key: PartitionKey,
+    pub(crate) config: PartitionConfig,
+    pub(crate) log: Log,
+    pub(crate) producers: ProducerTable,
+    /// Start offsets of the leader epochs, ascending.
+    pub(crate) epochs: Vec<(i32, i64)>,
+    /// The chunk of the direct path; none while appends go through the journal.
+    pub(crate) direct: Option<Box<Direct>>,
+    /// Commits in a row that speak for leaving the present path.
+    pub(crate) other_path_commits: u8,
+    /// The chunk that got the newest batch; its list of partitions has this one already.
+    pub(crate) last_chunk: Option<ChunkId>,
+    /// The gathering commit carries bytes of this partition.
+    pub(crate) in_gather: bool,
+    /// Bytes that the gathering commit carries.
+    pub(crate) gathered_bytes: u64,
+    /// The log's end when the commit in flight was sealed.
+    pub(crate) sealed_end: Mark,
+    /// The oldest journal group that holds bytes which no segment holds.
+    pub(crate) dirty_since: Option<u64>,
+    /// The journal group with the newest entry.
+    pub(crate) entry_seq: Option<u64>,
+    /// A flush to its segments is under way.
+    pub(crate) flushing: bool,
+    /// Deleted while a task still held its slot.
+    pub(crate) deleted: bool,
+    /// Producer states as they were when a segment began, to be written beside it: base offset and bytes.
+    pub(crate) snapshots: Vec<(i64, Vec<u8>)>,
+    pub(crate) watches: Vec<(i64, Notify)>,
+}
+
+impl Partition {
+    pub(crate) fn new(key: PartitionKey, config: PartitionConfig, log: Log, producers: ProducerTable) -> Partition {
+        let durable = log.durable;
+        Partition {
+            key,
+            config,
+            log,
+            producers,
+            epochs: Vec::new(),
+            direct: None,
+            other_path_commits: 0,
+            last_chunk: None,
+            in_gather: false,
+            gathered_bytes: 0,
+            sealed_end: durable,
+            dirty_since: None,
+            entry_seq: None,
+            flushing: false,
+            deleted: false,
+            snapshots: Vec::new(),
+            watches: Vec::new(),
+        }
+    }
+
+    /// Checks a batch against the topic's settings and the producer's history.
+    pub(crate) fn check(&self, batch: &BatchView<'_>, now_ms: i64) -> Result<Sequence, AppendError> {
+        if batch.total_len() > self.config.max_message_bytes as usize {
+            return Err(AppendError::TooLarge);
+        }
+        let records = batch.record_count();
+        if records < 1 || batch.last_offset_delta() != records - 1 {
+            return Err(AppendError::InvalidRecord);
+        }
+        if !batch.crc_matches() {
+            return Err(AppendError::InvalidCrc);
+        }
+        if !self.config.log_append_time {
+            let time_ms = batch.max_timestamp();
+            if time_ms.saturating_sub(now_ms) > self.config.timestamp_after_max_ms
+                || now_ms.saturating_sub(time_ms) > self.config.timestamp_before_max_ms
+            {
+                return Err(AppendError::InvalidTimestamp);
+            }
+        }
+        if batch.producer_id() < 0 {
+            return Ok(Sequence::Next);
+        }
+        if batch.base_sequence() < 0 || batch.producer_epoch() < 0 {
+            return Err(AppendError::InvalidRecord);
+        }
+        self.producers.check(batch.producer_id(), batch.producer_epoch(), batch.base_sequence(), records).map_err(
+            |error| match error {
+                SequenceError::Fenced => AppendError::InvalidProducerEpoch,
+                SequenceError::OutOfOrder => AppendError::OutOfOrderSequence,
+            },
+        )
+    }
+
+    /// True when a batch of `bytes` with this timestamp belongs into a new segment.
+    pub(crate) fn must_roll(&self, bytes: usize, max_timestamp_ms: i64, now_ms: i64, records: i32) -> bool {
+        let active = self.log.active();
+        if active.end_pos == 0 {
+            return false;
+        }
+        let time_ms = if self.config.log_append_time { now_ms } else { max_timestamp_ms };
+        let too_old =
+            active.first_timestamp_ms.is_some_and(|first| time_ms.saturating_sub(first) > self.config.segment_ms);
+        // Offsets are stored relative to the base in 31 bits, in Kafka's indexes as in ours.
+        let offsets_full = active.end_offset + i64::from(records) - active.base > i64::from(i32::MAX);
+        active.end_pos + bytes as u64 > self.config.segment_bytes || too_old || offsets_full
+    }
+
+    /// Remembers where a leader epoch begins (KIP-101).
+    pub(crate) fn note_epoch(&mut self, epoch: i32, offset: i64) {
+        if self.epochs.last().is_none_or(|&(last, _)| epoch > last) {
+            self.epochs.push((epoch, offset));
+        }
+    }
+
+    /// Takes over the end of the commit that has become durable, and rings whoever waited for it.
+    pub(crate) fn on_durable(&mut self, end: Mark) {
+        self.log.durable = end;
+        self.log.check();
+        self.watches.retain(|(above, notify)| {
+            let passed = end.offset > *above;
+            if passed {
+                notify.notify();
+            }
+            !passed
+        });
+    }
+}

@@ -1,0 +1,456 @@
+//! Reading: from memory where the batches are still there, else from segment files.
+
+use std::io;
+
+use wire::batch::BatchView;
+
+use crate::cache::{ChunkPool, ChunkWriter, Slice};
+use crate::index::Index;
+use crate::io::File;
+use crate::limits::{BLOCK_BYTES, MIN_BATCH_BYTES};
+use crate::reactor::Reactor;
+use crate::segment::Segment;
+use crate::store::{Slot, State, Store};
+
+/// What a reader is told of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartitionInfo {
+    /// First offset that can be read.
+    pub log_start: i64,
+    /// The offset after the last durable record: what readers may see ends here.
+    pub high_watermark: i64,
+    /// The offset that the next record gets.
+    pub log_end: i64,
+    /// The first offset of an open transaction, or the high watermark.
+    pub last_stable: i64,
+    /// Bytes of all segments.
+    pub bytes: u64,
+}
+
+/// Batches, whole, in offset order.
+#[derive(Debug, Clone, Default)]
+pub struct ReadData {
+    /// Their bytes.
+    pub slices: Vec<Slice>,
+    /// The sum of the slices' lengths.
+    pub bytes: usize,
+}
+
+/// The answer of [`Store::read`].
+#[derive(Debug)]
+pub enum Read {
+    /// From memory; empty at the high watermark.
+    Hot(ReadData),
+    /// The offset lies before what memory holds: use [`Store::read_cold`].
+    Cold,
+}
+
+/// Why nothing was read.
+#[derive(Debug)]
+pub enum ReadError {
+    /// No such partition in this store.
+    UnknownPartition,
+    /// The offset lies outside of what the partition holds.
+    OutOfRange,
+    /// No memory at this moment.
+    Busy,
+    /// The segment's bytes are not batches where batches should be.
+    Corrupt,
+    /// The disk failed.
+    Io(io::Error),
+}
+
+/// A record's offset and time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimedOffset {
+    /// The offset.
+    pub offset: i64,
+    /// The timestamp, in ms.
+    pub timestamp_ms: i64,
+    /// Leader epoch of the batch.
+    pub leader_epoch: i32,
+}
+
+/// Where a search in a segment's file begins.
+struct Cold {
+    file: Option<File>,
+    base: i64,
+    /// A batch boundary at or before what is searched.
+    pos: u64,
+    /// Bytes of the segment that may be read.
+    end: u64,
+    flushed: u64,
+    limit: i64,
+}
+
+impl Store {
+    /// What is known of a partition.
+    #[must_use]
+    pub fn info(&self, slot: Slot) -> Option<PartitionInfo> {
+        let state = self.state();
+        let log = &state.partition(slot)?.log;
+        Some(PartitionInfo {
+            log_start: log.log_start,
+            high_watermark: log.durable.offset,
+            log_end: log.end_offset(),
+            last_stable: log.durable.offset,
+            bytes: log.bytes(),
+        })
+    }
+
+    /// Collects durable batches from the one that holds `offset` on, within `max_bytes`; the first one regardless of
+    /// that when `at_least_one`.
+    pub fn read(&self, slot: Slot, offset: i64, max_bytes: usize, at_least_one: bool) -> Result<Read, ReadError> {
+        let state = self.state();
+        let log = &state.partition(slot).ok_or(ReadError::UnknownPartition)?.log;
+        if offset < log.log_start || offset > log.end_offset() {
+            return Err(ReadError::OutOfRange);
+        }
+        let mut data = ReadData::default();
+        // Beyond the high watermark there is nothing yet, wherever it will be.
+        if offset >= log.durable.offset {
+            return Ok(Read::Hot(data));
+        }
+        match log.read_hot(offset, log.durable.offset, max_bytes, at_least_one, &mut data.slices) {
+            Some(bytes) => {
+                data.bytes = bytes;
+                Ok(Read::Hot(data))
+            }
+            None => Ok(Read::Cold),
+        }
+    }
+
+    /// Like [`Store::read`], from the segment's file. It reads one segment: a reader at its end comes again.
+    pub async fn read_cold(
+        &self,
+        slot: Slot,
+        offset: i64,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<ReadData, ReadError> {
+        self.load_index(slot, offset).await?;
+        let mut skipped = 0;
+        let chunk_bytes = self.state().options.limits.chunk_bytes;
+        let mut wanted = max_bytes.saturating_add(chunk_bytes / 4).min(chunk_bytes - BLOCK_BYTES);
+        loop {
+            // Looked up anew each time: a flush may have moved the segment's rest from memory to the file meanwhile.
+            let mut cold = self.state().locate(slot, offset)?;
+            cold.pos += skipped;
+            let (slice, from) = self.read_range(slot, &cold, wanted).await?;
+            let bytes = &slice.as_bytes()[from..];
+            match find(bytes, offset, cold.limit, max_bytes, at_least_one) {
+                Found::Batches { start, end } => {
+                    let slices = if end > start { vec![slice.part(from + start, from + end)] } else { Vec::new() };
+                    return Ok(ReadData { slices, bytes: end - start });
+                }
+                // The walk from the index entry used up the buffer: go on behind it.
+                Found::Further { skip } if skip > 0 => skipped += skip as u64,
+                // The batch is larger than the buffer.
+                Found::Further { .. } => {
+                    let needed = batch_len(bytes).ok_or(ReadError::Corrupt)?;
+                    let moved = self.state().locate(slot, offset)?.flushed != cold.flushed;
+                    if (needed <= wanted && !moved) || cold.pos + needed as u64 > cold.end {
+                        return Err(ReadError::Corrupt);
+                    }
+                    wanted = wanted.max(needed);
+                }
+            }
+        }
+    }
+
+    /// The first record at or after `timestamp_ms`, by its batch: the batch's base offset and largest timestamp bound
+    /// it, and the caller that needs the record decodes the batch returned here. None when all records are older.
+    pub async fn batch_at_time(&self, slot: Slot, timestamp_ms: i64) -> Result<Option<ReadData>, ReadError> {
+        let (mut offset, high_watermark) = {
+            let state = self.state();
+            let log = &state.partition(slot).ok_or(ReadError::UnknownPartition)?.log;
+            (log.log_start, log.durable.offset)
+        };
+        while offset < high_watermark {
+            self.load_index(slot, offset).await?;
+            let (next_segment, start) = {
+                let state = self.state();
+                let log = &state.partition(slot).ok_or(ReadError::UnknownPartition)?.log;
+                let segment = &log.segments[log.find_offset(offset)];
+                let index = segment.index.as_ref().ok_or(ReadError::Busy)?;
+                let holds = index.max_timestamp_ms() >= timestamp_ms;
+                let start = index.offset_before_time(segment.base, timestamp_ms).max(offset);
+                (segment.end_offset, if holds { start } else { segment.end_offset })
+            };
+            offset = start;
+            while offset < next_segment.min(high_watermark) {
+                let data = self.read_any(slot, offset).await?;
+                let mut last = offset;
+                for slice in &data.slices {
+                    for (from, batch) in batches(slice.as_bytes()) {
+                        if batch.max_timestamp() >= timestamp_ms {
+                            let found = slice.part(from, from + batch.total_len());
+                            return Ok(Some(ReadData { bytes: found.len(), slices: vec![found] }));
+                        }
+                        last = batch.last_offset() + 1;
+                    }
+                }
+                if last == offset {
+                    return Err(ReadError::Corrupt);
+                }
+                offset = last;
+            }
+            offset = offset.max(next_segment);
+        }
+        Ok(None)
+    }
+
+    /// The largest timestamp of the partition, with the batch that carries it first. None when the partition is empty.
+    pub async fn batch_of_max_time(&self, slot: Slot) -> Result<Option<ReadData>, ReadError> {
+        let bases: Vec<i64> = {
+            let state = self.state();
+            let log = &state.partition(slot).ok_or(ReadError::UnknownPartition)?.log;
+            log.segments.iter().filter(|s| s.end_pos > 0).map(|s| s.base).collect()
+        };
+        let mut newest: Option<(i64, i64)> = None;
+        for base in bases {
+            self.load_index(slot, base).await?;
+            let state = self.state();
+            let log = &state.partition(slot).ok_or(ReadError::UnknownPartition)?.log;
+            let Some(at) = log.find_base(base) else { continue };
+            let Some(index) = &log.segments[at].index else { continue };
+            let candidate = (index.max_timestamp_ms(), index.max_timestamp_batch());
+            if candidate.1 < log.durable.offset && newest.is_none_or(|(time, _)| candidate.0 > time) {
+                newest = Some(candidate);
+            }
+        }
+        match newest {
+            Some((_, offset)) => self.read_any(slot, offset).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// One read from wherever the bytes are.
+    pub async fn read_any(&self, slot: Slot, offset: i64) -> Result<ReadData, ReadError> {
+        let max_bytes = self.state().options.limits.chunk_bytes / 2;
+        match self.read(slot, offset, max_bytes, true)? {
+            Read::Hot(data) => Ok(data),
+            Read::Cold => self.read_cold(slot, offset, max_bytes, true).await,
+        }
+    }
+
+    /// The leader epoch asked for, or the largest below it, and the offset at which it ends (KIP-320). None when the
+    /// partition knows no epoch up to it.
+    #[must_use]
+    pub fn end_of_epoch(&self, slot: Slot, epoch: i32) -> Option<(i32, i64)> {
+        let state = self.state();
+        let partition = state.partition(slot)?;
+        let after = partition.epochs.partition_point(|&(e, _)| e <= epoch);
+        let (found, _) = *partition.epochs.get(after.checked_sub(1)?)?;
+        let end = partition.epochs.get(after).map_or(partition.log.durable.offset, |&(_, start)| start);
+        Some((found, end))
+    }
+
+    /// Builds the index of the segment that holds `offset` from its file, if it has none.
+    pub(crate) async fn load_index(&self, slot: Slot, offset: i64) -> Result<(), ReadError> {
+        let (base, end, interval) = {
+            let state = self.state();
+            let log = &state.partition(slot).ok_or(ReadError::UnknownPartition)?.log;
+            if offset < log.segments[0].base {
+                return Err(ReadError::OutOfRange);
+            }
+            let segment = &log.segments[log.find_offset(offset)];
+            if segment.index.is_some() {
+                return Ok(());
+            }
+            (segment.base, segment.end_pos, state.options.limits.index_interval_bytes)
+        };
+        let file = self.segment_file(slot, base, 0).await.map_err(ReadError::Io)?.ok_or(ReadError::OutOfRange)?;
+        let mut index = Index::new();
+        let mut scan = Scan::new(file, base, end, self.state().options.limits.chunk_bytes);
+        while let Some((pos, piece)) = scan.next(&self.shared.reactor).await.map_err(ReadError::Io)? {
+            for (from, batch) in batches(piece.as_bytes()) {
+                index.note(base, batch.base_offset(), pos + from as u64, batch.max_timestamp(), interval);
+            }
+        }
+        let mut state = self.state_mut();
+        if let Some(partition) = state.partition_mut(slot)
+            && let Some(at) = partition.log.find_base(base)
+        {
+            partition.log.segments[at].index.get_or_insert(index);
+        }
+        Ok(())
+    }
+
+    /// Reads up to `wanted` bytes of a segment from `cold.pos` on into a chunk. Returns them with where they begin.
+    async fn read_range(&self, slot: Slot, cold: &Cold, wanted: usize) -> Result<(Slice, usize), ReadError> {
+        let start = Segment::block_floor(cold.pos);
+        let from = (cold.pos - start) as usize;
+        let stop = (cold.pos + wanted as u64).min(cold.end);
+        let file_stop = stop.min(cold.flushed);
+        let total = (stop - start) as usize + BLOCK_BYTES;
+        let mut writer = {
+            let mut state = self.state_mut();
+            let large = (total > state.options.limits.chunk_bytes).then_some(total);
+            state.take_chunk(large).map_err(|_| ReadError::Busy)?
+        };
+        if file_stop > start {
+            let file = match &cold.file {
+                Some(file) => file.clone(),
+                None => {
+                    let opened = self.segment_file(slot, cold.base, 0).await.map_err(ReadError::Io)?;
+                    opened.ok_or(ReadError::OutOfRange)?
+                }
+            };
+            let len = (file_stop - start).next_multiple_of(BLOCK_BYTES as u64) as usize;
+            let (result, filled) = self.shared.reactor.read_at(&file, start, writer, len).await;
+            writer = filled;
+            if let Err(error) = result {
+                self.state_mut().pool.retire(writer);
+                return Err(ReadError::Io(error));
+            }
+        }
+        let mut state = self.state_mut();
+        let mut have = ((file_stop.max(start) - start) as usize).min(writer.filled());
+        // The rest beyond the last whole block is not in the file: it continues there from memory.
+        if start + have as u64 == cold.flushed && stop > cold.flushed && writer.filled() == have {
+            let rest = state.partition(slot).and_then(|p| p.log.tail_from(cold.base, cold.flushed)).map(<[u8]>::to_vec);
+            if let Some(rest) = rest {
+                writer.append(&rest[..rest.len().min((stop - cold.flushed) as usize)]);
+                have = writer.filled();
+            }
+        }
+        let slice = writer.slice(0, have);
+        state.pool.retire(writer);
+        if have <= from {
+            return Err(ReadError::Corrupt);
+        }
+        Ok((slice, from))
+    }
+}
+
+impl State {
+    fn locate(&self, slot: Slot, offset: i64) -> Result<Cold, ReadError> {
+        let log = &self.partition(slot).ok_or(ReadError::UnknownPartition)?.log;
+        if offset < log.log_start || offset < log.segments[0].base || offset >= log.durable.offset {
+            return Err(ReadError::OutOfRange);
+        }
+        let segment = &log.segments[log.find_offset(offset)];
+        let index = segment.index.as_ref().ok_or(ReadError::Busy)?;
+        let end = if segment.base == log.durable.segment_base { log.durable.pos } else { segment.end_pos };
+        Ok(Cold {
+            file: segment.file.clone(),
+            base: segment.base,
+            pos: index.position_of(segment.base, offset),
+            end,
+            flushed: segment.flushed,
+            limit: log.durable.offset,
+        })
+    }
+}
+
+/// Reads a segment's file from front to back, in pieces of whole batches, through memory of its own.
+pub(crate) struct Scan {
+    file: File,
+    base: i64,
+    end: u64,
+    pos: u64,
+    scratch: Option<ChunkWriter>,
+}
+
+impl Scan {
+    /// A scan of the first `end` bytes of a segment. `file` may be open for direct I/O.
+    pub(crate) fn new(file: File, base: i64, end: u64, chunk_bytes: usize) -> Scan {
+        Scan::starting_at(file, base, 0, end, chunk_bytes)
+    }
+
+    /// A scan from the batch at position `pos` on.
+    pub(crate) fn starting_at(file: File, base: i64, pos: u64, end: u64, chunk_bytes: usize) -> Scan {
+        let whole = Segment::block_ceil(end.saturating_sub(Segment::block_floor(pos))).max(BLOCK_BYTES as u64);
+        let scratch = one_chunk(whole.min(chunk_bytes as u64) as usize);
+        Scan { file, base, end, pos, scratch: Some(scratch) }
+    }
+
+    /// The next batches and their position in the file; none at the end. Bytes that are no batch end the scan as an
+    /// error of the kind `InvalidData`. The slice must be dropped before the next call.
+    pub(crate) async fn next(&mut self, reactor: &Reactor) -> io::Result<Option<(u64, Slice)>> {
+        while self.pos < self.end {
+            let mut scratch = self.scratch.take().expect("put back below");
+            assert!(scratch.clear(), "the last piece is still held");
+            let start = Segment::block_floor(self.pos);
+            let len = Segment::block_ceil(self.end - start).min(scratch.capacity() as u64) as usize;
+            let (result, scratch) = reactor.read_at(&self.file, start, scratch, len).await;
+            let have = (scratch.filled() as u64).min(self.end - start) as usize;
+            let from = ((self.pos - start) as usize).min(have);
+            let piece = scratch.slice(from, have);
+            self.scratch = Some(scratch);
+            result?;
+            let whole = batches(piece.as_bytes()).last().map_or(0, |(at, batch)| at + batch.total_len());
+            if whole > 0 {
+                let pos = self.pos;
+                self.pos += whole as u64;
+                return Ok(Some((pos, piece.part(0, whole))));
+            }
+            let needed = batch_len(piece.as_bytes()).unwrap_or(0);
+            if needed <= piece.len() || self.pos + needed as u64 > self.end {
+                let message = format!("segment {}: no batch at position {}", self.base, self.pos);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+            }
+            drop(piece);
+            self.scratch = Some(one_chunk((needed + from).next_multiple_of(BLOCK_BYTES) + BLOCK_BYTES));
+        }
+        Ok(None)
+    }
+}
+
+/// Memory outside of the pool, for what happens at start-up and off the request path.
+pub(crate) fn one_chunk(bytes: usize) -> ChunkWriter {
+    ChunkPool::new(bytes, 2 * bytes).take().expect("a fresh pool has a chunk")
+}
+
+enum Found {
+    Batches {
+        start: usize,
+        end: usize,
+    },
+    /// Neither found nor excluded within the bytes given; the search goes on `skip` bytes further.
+    Further {
+        skip: usize,
+    },
+}
+
+/// Finds the batch that holds `offset` and as many after it as fit, all below `limit`.
+fn find(bytes: &[u8], offset: i64, limit: i64, max_bytes: usize, at_least_one: bool) -> Found {
+    let mut start = None;
+    let mut end = 0;
+    for (at, batch) in batches(bytes) {
+        if batch.last_offset() < offset {
+            end = at + batch.total_len();
+            continue;
+        }
+        let first = *start.get_or_insert(at);
+        let with = at + batch.total_len();
+        let fits = with - first <= max_bytes || (at_least_one && at == first);
+        if batch.base_offset() >= limit || !fits {
+            return Found::Batches { start: first, end: at };
+        }
+        end = with;
+    }
+    match start {
+        Some(start) => Found::Batches { start, end },
+        None => Found::Further { skip: end },
+    }
+}
+
+/// The whole batches at the start of `bytes`, each with its position.
+pub(crate) fn batches(bytes: &[u8]) -> impl Iterator<Item = (usize, BatchView<'_>)> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let batch = BatchView::parse(&bytes[at..]).ok()?;
+        let from = at;
+        at += batch.total_len();
+        Some((from, batch))
+    })
+}
+
+/// The length of the batch that begins at `bytes`, by its header, whether or not all of it is there.
+fn batch_len(bytes: &[u8]) -> Option<usize> {
+    let field: [u8; 4] = bytes.get(8..12)?.try_into().ok()?;
+    let len = usize::try_from(i32::from_be_bytes(field)).ok()? + 12;
+    (len >= MIN_BATCH_BYTES).then_some(len)
+}

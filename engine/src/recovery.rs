@@ -1,0 +1,497 @@
+//! Recovery: what a data directory holds after a stop, clean or not.
+//!
+//! The journals of earlier runs say how far every partition's log reached and hold the bytes that segments may lack.
+//! Recovery writes these bytes into the segments, cuts each file to its exact length, and gives the partitions to the
+//! stores ([`Store::adopt`](crate::store::Store::adopt)). Nothing in a segment beyond the journal's word is trusted;
+//! nothing below it is changed.
+//!
+//! A group with a bad checksum ends a journal: its commit was never acknowledged. The newest commit needs one more
+//! look: its group may be durable while its direct blocks are not. They are checked, and if they do not hold the log
+//! ends before them. A journal that lacks groups which it says are needed is damage, and recovery stops with it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use wire::batch::BatchView;
+
+use crate::cache::Slice;
+use crate::io::{File, Open};
+use crate::journal::{Entry, EntryKind, Group, GroupHeader, PartitionKey};
+use crate::journal_files::{journal_dir, parse_file_name};
+use crate::limits::{BLOCK_BYTES, Limits};
+use crate::reactor::Reactor;
+use crate::read::{Scan, batches, one_chunk};
+use crate::segment;
+
+/// The file, in a partition's directory, that names its topic id; Kafka's own name and format.
+pub(crate) const PARTITION_METADATA: &str = "partition.metadata";
+/// How the name of a directory ends whose deletion has begun.
+pub(crate) const DELETED_SUFFIX: &str = "-delete";
+/// Present after a clean stop, until the next start.
+const CLEAN_MARKER: &str = "clean-stop";
+
+/// What recovery found.
+#[derive(Debug)]
+pub struct Recovered {
+    /// The number of this start; newer than everything in the directory.
+    pub incarnation: u64,
+    /// The partitions.
+    pub seeds: Vec<PartitionSeed>,
+    /// The last run ended with a clean stop.
+    pub clean: bool,
+    /// What an operator should know: ranges cut, files ignored. Empty after most stops.
+    pub remarks: Vec<String>,
+}
+
+/// A partition as an earlier run left it, complete in its segment files.
+#[derive(Debug, Clone)]
+pub struct PartitionSeed {
+    /// Its identity.
+    pub key: PartitionKey,
+    /// The topic's name.
+    pub topic: String,
+    /// Its directory.
+    pub dir: PathBuf,
+    /// Its segments, oldest first.
+    pub segments: Vec<SegmentSeed>,
+    /// The offset after the last record.
+    pub end_offset: i64,
+    /// First offset that readers may see.
+    pub log_start: i64,
+}
+
+/// A segment file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SegmentSeed {
+    /// Its base offset.
+    pub base: i64,
+    /// Its length in bytes.
+    pub bytes: u64,
+}
+
+/// Data of the journal on its way into a segment.
+struct Patch {
+    file: usize,
+    /// Position of the data in the journal file.
+    at: u64,
+    entry: Entry,
+    commit: u64,
+    /// From the newest commit of its core: direct blocks need proof.
+    newest: bool,
+}
+
+/// Recovers a data directory, which must exist. Only one process may do so at a time; the caller holds the lock.
+pub async fn recover(reactor: &Reactor, dir: &Path, limits: &Limits) -> io::Result<Recovered> {
+    let mut remarks = Vec::new();
+    let journals = journal_dir(dir);
+    match reactor.create_dir(&journals).await {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    reactor.sync_dir(dir).await?;
+    let clean = take_clean_marker(reactor, dir).await?;
+
+    let mut by_core: BTreeMap<(u64, u16), Vec<PathBuf>> = BTreeMap::new();
+    for entry in reactor.list_dir(&journals)? {
+        match entry.name.to_str().and_then(parse_file_name) {
+            Some(key) => by_core.entry(key).or_default().push(journals.join(&entry.name)),
+            None => remarks.push(format!("ignored a foreign file in the journal's directory: {:?}", entry.name)),
+        }
+    }
+    let incarnation = by_core.keys().map(|(incarnation, _)| incarnation + 1).max().unwrap_or(1);
+
+    let mut files: Vec<File> = Vec::new();
+    let mut patches: HashMap<PartitionKey, Vec<Patch>> = HashMap::new();
+    for (core, paths) in &by_core {
+        for (key, patch) in read_journal(reactor, *core, paths, limits, &mut files).await? {
+            patches.entry(key).or_default().push(patch);
+        }
+    }
+
+    let mut seeds = Vec::new();
+    for entry in reactor.list_dir(dir)? {
+        let (true, Some(name)) = (entry.is_dir, entry.name.to_str()) else { continue };
+        let path = dir.join(name);
+        if name.ends_with(DELETED_SUFFIX) {
+            remove_tree(reactor, &path).await?;
+            continue;
+        }
+        let Some((topic, partition)) = parse_directory_name(name) else { continue };
+        let metadata = match read_file(reactor, &path.join(PARTITION_METADATA)).await {
+            Ok(bytes) => decode_partition_metadata(&bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let Some(topic_id) = metadata else {
+            // Its creation did not finish, or it is not ours. Either way nothing in it was acknowledged by us.
+            remarks.push(format!("ignored {name}: it has no valid {PARTITION_METADATA}"));
+            continue;
+        };
+        let key = PartitionKey { topic_id, partition };
+        let found = patches.remove(&key).unwrap_or_default();
+        let target = Target { key, topic: topic.to_owned(), dir: path };
+        seeds.push(target.recover(reactor, limits, &files, found, &mut remarks).await?);
+    }
+    Ok(Recovered { incarnation, seeds, clean, remarks })
+}
+
+/// Deletes the journals of all incarnations before this one. Every partition's state must be durable in the present
+/// one ([`Store::carry`](crate::store::Store::carry) on every core).
+pub async fn discard_journals_before(reactor: &Reactor, dir: &Path, incarnation: u64) -> io::Result<()> {
+    let journals = journal_dir(dir);
+    for entry in reactor.list_dir(&journals)? {
+        let older = entry.name.to_str().and_then(parse_file_name).is_some_and(|(of, _)| of < incarnation);
+        if older {
+            reactor.remove_file(&journals.join(&entry.name)).await?;
+        }
+    }
+    reactor.sync_dir(&journals).await
+}
+
+/// Leaves word that the stop was clean. Every core's store must have been closed.
+pub async fn mark_clean(reactor: &Reactor, dir: &Path) -> io::Result<()> {
+    crate::checkpoint::write_file(reactor, &dir.join(CLEAN_MARKER), b"clean\n").await
+}
+
+async fn take_clean_marker(reactor: &Reactor, dir: &Path) -> io::Result<bool> {
+    match reactor.remove_file(&dir.join(CLEAN_MARKER)).await {
+        Ok(()) => reactor.sync_dir(dir).await.map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads one core's journal: the run of groups without a gap that ends with the newest one.
+async fn read_journal(
+    reactor: &Reactor,
+    (incarnation, core): (u64, u16),
+    paths: &[PathBuf],
+    limits: &Limits,
+    files: &mut Vec<File>,
+) -> io::Result<Vec<(PartitionKey, Patch)>> {
+    let mut opened = Vec::new();
+    for path in paths {
+        let file = reactor.open(path, Open::default()).await?;
+        let mut window = Window::new(file.clone(), limits.chunk_bytes);
+        if let Some(header) = window.group(reactor, 0).await?.map(|(header, _)| header)
+            && header.incarnation == incarnation
+        {
+            opened.push((header.seq, file));
+        }
+    }
+    opened.sort_by_key(|(seq, _)| *seq);
+
+    let mut patches: Vec<(PartitionKey, Patch)> = Vec::new();
+    let mut run_start = 0;
+    let mut newest: Option<GroupHeader> = None;
+    for (first_seq, file) in opened {
+        let number = files.len();
+        files.push(file.clone());
+        if newest.is_none_or(|last| last.seq + 1 != first_seq) {
+            // What precedes a gap is a file that was freed, and is no longer needed.
+            patches.clear();
+            run_start = first_seq;
+        }
+        let mut expected = first_seq;
+        let mut window = Window::new(file, limits.chunk_bytes);
+        let mut pos = 0;
+        while let Some((header, bytes)) = window.group(reactor, pos).await? {
+            if header.seq != expected || header.incarnation != incarnation {
+                break;
+            }
+            let Some(group) = Group::parse(bytes.as_bytes()) else { break };
+            let data_at = pos + crate::journal::GROUP_HEADER_BYTES as u64;
+            for entry in group.entries() {
+                let Some(entry) = entry else {
+                    return Err(damage(format!("journal {incarnation}/{core}, group {}: bad entry", header.seq)));
+                };
+                let at = data_at + u64::from(entry.data_off);
+                patches.push((entry.key, Patch { file: number, at, entry, commit: header.commit, newest: false }));
+            }
+            newest = Some(header);
+            expected += 1;
+            pos += group.file_bytes() as u64;
+        }
+    }
+    let Some(newest) = newest else { return Ok(Vec::new()) };
+    if run_start > newest.oldest_needed {
+        return Err(damage(format!(
+            "journal {incarnation}/{core} begins at group {run_start}, but group {} is needed",
+            newest.oldest_needed
+        )));
+    }
+    for (_, patch) in &mut patches {
+        patch.newest = patch.commit == newest.commit;
+    }
+    Ok(patches)
+}
+
+/// A partition that is being recovered.
+struct Target {
+    key: PartitionKey,
+    topic: String,
+    dir: PathBuf,
+}
+
+/// How far a segment reaches.
+#[derive(Debug, Clone, Copy)]
+struct End {
+    pos: u64,
+    offset: i64,
+}
+
+impl Target {
+    async fn recover(
+        self,
+        reactor: &Reactor,
+        limits: &Limits,
+        journals: &[File],
+        patches: Vec<Patch>,
+        remarks: &mut Vec<String>,
+    ) -> io::Result<PartitionSeed> {
+        let mut on_disk: BTreeSet<i64> =
+            reactor.list_dir(&self.dir)?.iter().filter_map(|entry| segment::base_of(entry.name.to_str()?)).collect();
+        let log_start = patches.iter().map(|p| p.entry.log_start).max().unwrap_or(0);
+        let mut ends: BTreeMap<i64, End> = BTreeMap::new();
+        for Patch { entry, .. } in &patches {
+            let end = ends.entry(entry.segment_base).or_insert(End { pos: 0, offset: entry.segment_base });
+            if entry.end_pos() >= end.pos {
+                *end = End { pos: entry.end_pos(), offset: entry.end_offset.max(end.offset) };
+            }
+        }
+        let newest = ends.keys().next_back().copied();
+        // A segment whose successor was begun and that lies before the log's start was deleted by retention.
+        ends.retain(|&base, end| Some(base) == newest || on_disk.contains(&base) || end.offset > log_start);
+
+        for (&base, end) in &mut ends {
+            *end = self.complete_segment(reactor, limits, journals, &patches, base, *end, remarks).await?;
+            on_disk.insert(base);
+        }
+        match newest {
+            Some(newest) => {
+                // Begun by a commit that was never acknowledged.
+                for base in on_disk.split_off(&(newest + 1)) {
+                    reactor.remove_file(&segment::log_path(&self.dir, base)).await?;
+                    remarks.push(format!("{}: removed segment {base}, of which nothing was committed", self.name()));
+                }
+            }
+            None => {
+                if let Some(&base) = on_disk.iter().next_back() {
+                    ends.insert(base, self.scan_unknown(reactor, limits, base, remarks).await?);
+                }
+            }
+        }
+        let mut segments = Vec::new();
+        let mut end_offset = log_start;
+        for &base in &on_disk {
+            let bytes = match ends.get(&base) {
+                Some(end) => {
+                    end_offset = end.offset;
+                    end.pos
+                }
+                None => {
+                    let file = reactor.open(&segment::log_path(&self.dir, base), Open::default()).await?;
+                    reactor.file_len(&file).await?
+                }
+            };
+            segments.push(SegmentSeed { base, bytes });
+        }
+        reactor.sync_dir(&self.dir).await?;
+        let end_offset = end_offset.max(log_start);
+        Ok(PartitionSeed { key: self.key, topic: self.topic, dir: self.dir, segments, end_offset, log_start })
+    }
+
+    /// Writes the journal's bytes into a segment and cuts the file to its length.
+    #[allow(clippy::too_many_arguments)]
+    async fn complete_segment(
+        &self,
+        reactor: &Reactor,
+        limits: &Limits,
+        journals: &[File],
+        patches: &[Patch],
+        base: i64,
+        mut end: End,
+        remarks: &mut Vec<String>,
+    ) -> io::Result<End> {
+        let path = segment::log_path(&self.dir, base);
+        let file = reactor.open(&path, Open { create: true, write: true, ..Open::default() }).await?;
+        // Where the blocks begin that need proof, if any do.
+        let mut doubtful: Option<End> = None;
+        for patch in patches.iter().filter(|p| p.entry.segment_base == base) {
+            let entry = &patch.entry;
+            if entry.data_len > 0 {
+                let bytes = read_exact(reactor, &journals[patch.file], patch.at, entry.data_len as usize).await?;
+                reactor.write_at(&file, entry.pos, bytes).await?;
+            }
+            if patch.newest && entry.kind == EntryKind::Direct {
+                let first = End { pos: entry.batch_pos, offset: entry.batch_offset };
+                doubtful = Some(doubtful.filter(|d| d.pos <= first.pos).unwrap_or(first));
+            }
+        }
+        if let Some(from) = doubtful {
+            let checked = check_batches(reactor, &file, base, from, end.pos, limits).await?;
+            if checked.pos < end.pos {
+                remarks.push(format!(
+                    "{}: cut {} bytes of an unacknowledged commit at offset {}",
+                    self.name(),
+                    end.pos - checked.pos,
+                    checked.offset
+                ));
+                end = checked;
+            }
+        }
+        let len = reactor.file_len(&file).await?;
+        if len < end.pos {
+            return Err(damage(format!("{}: segment {base} has {len} bytes of {}", self.name(), end.pos)));
+        }
+        reactor.truncate(&file, end.pos).await?;
+        reactor.fsync(&file).await?;
+        Ok(end)
+    }
+
+    /// Finds the end of a log that no journal knows, copied here from elsewhere perhaps: the last batch that holds.
+    async fn scan_unknown(
+        &self,
+        reactor: &Reactor,
+        limits: &Limits,
+        base: i64,
+        remarks: &mut Vec<String>,
+    ) -> io::Result<End> {
+        let path = segment::log_path(&self.dir, base);
+        let file = reactor.open(&path, Open { write: true, ..Open::default() }).await?;
+        let len = reactor.file_len(&file).await?;
+        let end = check_batches(reactor, &file, base, End { pos: 0, offset: base }, len, limits).await?;
+        if end.pos < len {
+            remarks.push(format!("{}: segment {base} ends at {} of {len} bytes", self.name(), end.pos));
+            reactor.truncate(&file, end.pos).await?;
+            reactor.fsync(&file).await?;
+        }
+        Ok(end)
+    }
+
+    fn name(&self) -> String {
+        format!("{}-{}", self.topic, self.key.partition)
+    }
+}
+
+/// Walks batches from `from`, a boundary, and returns where they stop holding: at position `end` if all is well.
+async fn check_batches(
+    reactor: &Reactor,
+    file: &File,
+    base: i64,
+    from: End,
+    end: u64,
+    limits: &Limits,
+) -> io::Result<End> {
+    let mut good = from;
+    let mut scan = Scan::starting_at(file.clone(), base, from.pos, end, limits.chunk_bytes);
+    loop {
+        let piece = match scan.next(reactor).await {
+            Ok(piece) => piece,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(good),
+            Err(error) => return Err(error),
+        };
+        let Some((pos, bytes)) = piece else { return Ok(good) };
+        for (at, batch) in batches(bytes.as_bytes()) {
+            if batch.base_offset() != good.offset || !holds(&batch) {
+                return Ok(good);
+            }
+            good = End { pos: pos + (at + batch.total_len()) as u64, offset: batch.last_offset() + 1 };
+        }
+    }
+}
+
+fn holds(batch: &BatchView<'_>) -> bool {
+    batch.record_count() >= 1 && batch.last_offset_delta() >= 0 && batch.crc_matches()
+}
+
+/// A journal file, read in large pieces.
+struct Window {
+    file: File,
+    bytes: usize,
+    at: u64,
+    held: Option<Slice>,
+}
+
+impl Window {
+    fn new(file: File, chunk_bytes: usize) -> Window {
+        Window { file, bytes: 2 * chunk_bytes, at: 0, held: None }
+    }
+
+    /// The header of the group at `pos` and all its bytes, unchecked. None where no header is.
+    async fn group(&mut self, reactor: &Reactor, pos: u64) -> io::Result<Option<(GroupHeader, Slice)>> {
+        let head = self.read(reactor, pos, BLOCK_BYTES).await?;
+        let Some((header, _)) = GroupHeader::parse(head.as_bytes()) else { return Ok(None) };
+        // Lengths that lie would reach beyond the file.
+        if pos + header.file_bytes() as u64 > reactor.file_len(&self.file).await? {
+            return Ok(None);
+        }
+        let bytes = self.read(reactor, pos, header.file_bytes()).await?;
+        Ok(Some((header, bytes)))
+    }
+
+    async fn read(&mut self, reactor: &Reactor, pos: u64, len: usize) -> io::Result<Slice> {
+        if let Some(held) = &self.held
+            && pos >= self.at
+            && pos + len as u64 <= self.at + held.len() as u64
+        {
+            let from = (pos - self.at) as usize;
+            return Ok(held.part(from, from + len));
+        }
+        let want = self.bytes.max(len);
+        let (result, writer) = reactor.read_at(&self.file, pos, one_chunk(want), want).await;
+        result?;
+        let held = writer.slice(0, writer.filled());
+        let part = held.part(0, len.min(held.len()));
+        (self.at, self.held) = (pos, Some(held));
+        Ok(part)
+    }
+}
+
+/// Reads a whole small file.
+pub(crate) async fn read_file(reactor: &Reactor, path: &Path) -> io::Result<Vec<u8>> {
+    let file = reactor.open(path, Open::default()).await?;
+    let len = reactor.file_len(&file).await? as usize;
+    Ok(read_exact(reactor, &file, 0, len).await?.as_bytes().to_vec())
+}
+
+async fn read_exact(reactor: &Reactor, file: &File, pos: u64, len: usize) -> io::Result<Slice> {
+    let chunk = one_chunk(len.next_multiple_of(BLOCK_BYTES).max(BLOCK_BYTES));
+    let (result, writer) = reactor.read_at(file, pos, chunk, len).await;
+    match result? {
+        read if read == len => Ok(writer.slice(0, len)),
+        read => Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("{read} bytes of {len} at {pos}"))),
+    }
+}
+
+/// Deletes a directory and the files in it.
+pub(crate) async fn remove_tree(reactor: &Reactor, dir: &Path) -> io::Result<()> {
+    for entry in reactor.list_dir(dir)? {
+        reactor.remove_file(&dir.join(&entry.name)).await?;
+    }
+    reactor.remove_dir(dir).await
+}
+
+/// `topic-partition`, as Kafka names partition directories.
+fn parse_directory_name(name: &str) -> Option<(&str, u32)> {
+    let (topic, partition) = name.rsplit_once('-')?;
+    Some((topic, partition.parse().ok()?))
+}
+
+/// Kafka's `partition.metadata`: a version and the topic id in URL-safe base64 without padding.
+pub(crate) fn encode_partition_metadata(topic_id: &[u8; 16]) -> String {
+    format!("version: 0\ntopic_id: {}", wire::Uuid(*topic_id))
+}
+
+fn decode_partition_metadata(bytes: &[u8]) -> Option<[u8; 16]> {
+    let mut lines = std::str::from_utf8(bytes).ok()?.lines();
+    if lines.next()? != "version: 0" {
+        return None;
+    }
+    lines.next()?.strip_prefix("topic_id: ")?.trim().parse::<wire::Uuid>().ok().map(|id| id.0)
+}
+
+fn damage(message: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, message)
+}

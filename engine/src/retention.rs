@@ -1,0 +1,97 @@
+//! Retention by time and by size: the oldest segments go when they are too old or too many, and so do producers that
+//! have been silent for long. Off the request path.
+
+use std::io;
+
+use crate::log::Log;
+use crate::partition::PartitionConfig;
+use crate::store::{Slot, Store};
+
+/// `producer.id.expiration.ms` of Kafka: a producer that has been silent for longer is forgotten.
+const PRODUCER_EXPIRATION_MS: i64 = 24 * 3_600_000;
+
+impl Store {
+    /// Applies retention to all partitions every `interval_ms`, for as long as the store lives. An error is one of the
+    /// disk: see [`Store::run`].
+    pub async fn run_retention(&self, interval_ms: u64) -> io::Error {
+        loop {
+            let next_ns = self.shared.reactor.now_ns() + interval_ms * 1_000_000;
+            self.shared.reactor.sleep_until(next_ns).await;
+            if let Err(error) = self.apply_retention().await {
+                return error;
+            }
+        }
+    }
+
+    /// Applies retention to all partitions once.
+    pub async fn apply_retention(&self) -> io::Result<()> {
+        let slots = self.state().partitions.len() as Slot;
+        for slot in 0..slots {
+            self.load_oldest_index(slot).await?;
+            let expired = {
+                let now_ms = self.shared.reactor.unix_ms();
+                let mut state = self.state_mut();
+                let Some(partition) = state.partition_mut(slot) else { continue };
+                partition.producers.expire(now_ms - PRODUCER_EXPIRATION_MS);
+                if !partition.config.delete_by_retention {
+                    continue;
+                }
+                let start = retained_from(&partition.log, &partition.config, now_ms);
+                if start >= partition.log.end_offset() && partition.log.active().end_pos > 0 {
+                    // Even the active segment has expired: it is closed, so that it can go.
+                    let _ = state.roll(slot);
+                    self.shared.pressure.notify();
+                    continue;
+                }
+                let moves = start > partition.log.log_start;
+                partition.log.log_start = partition.log.log_start.max(start);
+                moves
+            };
+            if expired {
+                self.carry_slots(&[slot]).await?;
+            }
+            self.remove_segments(slot).await?;
+        }
+        Ok(())
+    }
+
+    /// Retention by time needs the newest timestamp of the oldest segment, which its index knows.
+    async fn load_oldest_index(&self, slot: Slot) -> io::Result<()> {
+        let base = {
+            let state = self.state();
+            let Some(partition) = state.partition(slot) else { return Ok(()) };
+            if partition.config.retention_ms < 0 || !partition.config.delete_by_retention {
+                return Ok(());
+            }
+            partition.log.segments[0].base
+        };
+        match self.load_index(slot, base).await {
+            Err(crate::read::ReadError::Io(error)) => Err(error),
+            // No memory now, or gone meanwhile: the next round looks again.
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The offset at which the log begins when the segments that retention does not cover are gone.
+fn retained_from(log: &Log, config: &PartitionConfig, now_ms: i64) -> i64 {
+    let mut bytes = log.bytes();
+    let mut start = log.log_start;
+    for segment in &log.segments {
+        let is_active = segment.base == log.active().base;
+        let newest_ms = segment.index.as_ref().map(|index| index.max_timestamp_ms());
+        let too_old = config.retention_ms >= 0
+            && segment.end_pos > 0
+            && newest_ms.is_some_and(|newest| newest >= 0 && now_ms.saturating_sub(newest) > config.retention_ms);
+        // A segment goes by size only if what remains still fills the limit, as in Kafka.
+        let too_many =
+            config.retention_bytes >= 0 && !is_active && bytes - segment.end_pos >= config.retention_bytes as u64;
+        let durable = segment.end_offset <= log.durable.offset;
+        if !(too_old || too_many) || !durable {
+            break;
+        }
+        bytes -= segment.end_pos;
+        start = segment.end_offset;
+    }
+    start.max(log.log_start)
+}

@@ -1,0 +1,400 @@
+//! The one table of settings. The command line, the environment, the file, the checks, `docs/configuration.md` and
+//! DescribeConfigs are all made from it.
+//!
+//! A setting that Kafka has carries Kafka's key and means what Kafka means. The broker-level defaults of topic
+//! configurations come from [`super::topic`].
+
+use std::sync::LazyLock;
+
+use super::kind::Kind;
+use super::topic::{Effect, TOPIC_CONFIGS};
+
+/// A setting of the broker.
+#[derive(Debug, Clone)]
+pub struct Setting {
+    /// The key in the file, and the name in responses.
+    pub name: &'static str,
+    /// Other keys that the file may use for it.
+    pub aliases: &'static [&'static str],
+    /// What values it takes.
+    pub kind: Kind,
+    /// The value where it is not set; `None` is explained by `doc`.
+    pub default: Option<&'static str>,
+    /// The flag on the command line, without its dashes. The variable of the environment is made from it.
+    pub flag: String,
+    /// What the value is called in the help.
+    pub value_name: &'static str,
+    /// What it does, one or two sentences.
+    pub doc: String,
+    /// Whether it is one of Kafka's keys.
+    pub is_kafkas: bool,
+    /// Whether it may be changed while the broker runs.
+    pub dynamic: bool,
+    /// Where it stands in the documentation and in the help.
+    pub group: Group,
+}
+
+/// The headings of the documentation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Group {
+    /// What most people set.
+    Broker,
+    /// Bounds on clients.
+    Limits,
+    /// Topics and their creation.
+    Topics,
+    /// Defaults of topic configurations.
+    TopicDefaults,
+}
+
+impl Group {
+    /// The heading.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Group::Broker => "Broker",
+            Group::Limits => "Limits",
+            Group::Topics => "Topics",
+            Group::TopicDefaults => "Defaults of topics",
+        }
+    }
+}
+
+impl Setting {
+    /// The variable of the environment: `WEIR_DATA_DIR` for `--data-dir`.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("{ENVIRONMENT_PREFIX}{}", self.flag.replace('-', "_").to_ascii_uppercase())
+    }
+}
+
+/// What the variables of the environment begin with.
+pub const ENVIRONMENT_PREFIX: &str = "WEIR_";
+
+/// The flag that names the file. It is no setting, since a file cannot name itself.
+pub const CONFIG_FLAG: &str = "config";
+
+/// All settings, grouped, in the order of the documentation.
+pub static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
+    let own = OWN.iter().map(|row| Setting {
+        name: row.name,
+        aliases: row.aliases,
+        kind: row.kind,
+        default: row.default,
+        flag: row.flag.map_or_else(|| row.name.replace('.', "-"), str::to_owned),
+        value_name: row.value_name,
+        doc: row.doc.to_owned(),
+        is_kafkas: row.is_kafkas,
+        dynamic: false,
+        group: row.group,
+    });
+    let of_topics = TOPIC_CONFIGS.iter().flat_map(|row| {
+        row.server.iter().map(|synonym| Setting {
+            name: synonym.key,
+            aliases: &[],
+            kind: synonym.kind,
+            default: synonym.default,
+            flag: synonym.key.replace('.', "-"),
+            value_name: "VALUE",
+            doc: match (row.server.first(), row.effect) {
+                (Some(first), _) if first.key != synonym.key => {
+                    format!("The same in another unit: used where `{}` is not set.", first.key)
+                }
+                (_, Effect::Stored(why)) => format!("{} Changes nothing here: {why}.", row.doc),
+                _ => row.doc.to_owned(),
+            },
+            is_kafkas: true,
+            dynamic: synonym.dynamic,
+            group: Group::TopicDefaults,
+        })
+    });
+    own.chain(of_topics).collect()
+});
+
+/// The setting of a key or alias.
+#[must_use]
+pub fn find(key: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.name == key || setting.aliases.contains(&key))
+}
+
+/// A row of the table below.
+struct Row {
+    name: &'static str,
+    aliases: &'static [&'static str],
+    kind: Kind,
+    default: Option<&'static str>,
+    flag: Option<&'static str>,
+    value_name: &'static str,
+    doc: &'static str,
+    is_kafkas: bool,
+    group: Group,
+}
+
+const fn kafkas(name: &'static str, kind: Kind, default: &'static str, group: Group, doc: &'static str) -> Row {
+    Row {
+        name,
+        aliases: &[],
+        kind,
+        default: Some(default),
+        flag: None,
+        value_name: "VALUE",
+        doc,
+        is_kafkas: true,
+        group,
+    }
+}
+
+const fn ours(name: &'static str, kind: Kind, value_name: &'static str, doc: &'static str) -> Row {
+    Row { name, aliases: &[], kind, default: None, flag: None, value_name, doc, is_kafkas: false, group: Group::Broker }
+}
+
+const POSITIVE: Kind = Kind::Int { min: 1, max: i32::MAX };
+const NOT_NEGATIVE: Kind = Kind::Int { min: 0, max: i32::MAX };
+
+/// Settings other than the defaults of topic configurations.
+static OWN: &[Row] = &[
+    Row {
+        flag: Some("listen"),
+        value_name: "ADDR:PORT",
+        ..kafkas(
+            "listeners",
+            Kind::List,
+            "PLAINTEXT://127.0.0.1:9092",
+            Group::Broker,
+            "Where clients connect: `ADDR:PORT` or `NAME://ADDR:PORT`, several with commas. Port 0 takes a free one. \
+             An \
+             empty address is every interface. Listeners that `controller.listener.names` names are left out.",
+        )
+    },
+    Row {
+        flag: Some("advertise"),
+        value_name: "HOST:PORT",
+        default: None,
+        ..kafkas(
+            "advertised.listeners",
+            Kind::List,
+            "",
+            Group::Broker,
+            "What clients are told to connect to. By default the same as `listeners`, with this host's name in place \
+             of \
+             an empty address.",
+        )
+    },
+    Row {
+        aliases: &["log.dir"],
+        flag: Some("data-dir"),
+        value_name: "PATH",
+        ..kafkas(
+            "log.dirs",
+            Kind::List,
+            "./weir-data",
+            Group::Broker,
+            "The directory that holds everything. Exactly one. It is made if it does not exist.",
+        )
+    },
+    Row {
+        default: Some("all"),
+        ..ours(
+            "cores",
+            Kind::Cores,
+            "CPUS",
+            "The CPUs that the broker runs on: one thread on each. `all` are those that the process may use.",
+        )
+    },
+    Row {
+        default: Some("disk"),
+        ..ours(
+            "durability",
+            Kind::OneOf(&["disk", "os"]),
+            "CLASS",
+            "What an acknowledgement promises. `disk`: the record is on disk and survives a power cut. `os`: the \
+             operating system has it, it survives the end of the process and not a power cut; this is what Kafka \
+             promises by default.",
+        )
+    },
+    ours(
+        "memory",
+        Kind::Size { min: 128 << 20 },
+        "SIZE",
+        "The most memory that the broker uses, such as `2GiB`. By default a quarter of what the machine or the control \
+         group has, and at least 256 MiB.",
+    ),
+    Row {
+        default: Some("info"),
+        ..ours(
+            "log.level",
+            Kind::OneOf(&["error", "warn", "info", "debug", "trace"]),
+            "LEVEL",
+            "How much the broker says on standard error.",
+        )
+    },
+    ours(
+        "ready.file",
+        Kind::Text,
+        "PATH",
+        "A file that is written once clients can connect, with one listener per line as `NAME://ADDR:PORT`, and \
+         removed \
+         at the end.",
+    ),
+    Row {
+        aliases: &["broker.id"],
+        ..kafkas(
+            "node.id",
+            NOT_NEGATIVE,
+            "1",
+            Group::Broker,
+            "The number of this broker. It is kept in the data directory and cannot change afterwards.",
+        )
+    },
+    ours(
+        "cluster.id",
+        Kind::Text,
+        "ID",
+        "The id of the cluster, 22 characters of base64url, for a data directory that is new. By default a random one.",
+    ),
+    Row {
+        default: None,
+        ..kafkas(
+            "broker.rack",
+            Kind::Text,
+            "",
+            Group::Broker,
+            "The rack that clients are told, for fetching from the nearest replica.",
+        )
+    },
+    kafkas(
+        "listener.security.protocol.map",
+        Kind::List,
+        "SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT",
+        Group::Broker,
+        "The protocol of each listener's name. Only listeners of `PLAINTEXT` can be served.",
+    ),
+    kafkas(
+        "controller.listener.names",
+        Kind::List,
+        "",
+        Group::Broker,
+        "Names of listeners that are for controllers. They are not served: there is no quorum.",
+    ),
+    kafkas(
+        "socket.request.max.bytes",
+        POSITIVE,
+        "104857600",
+        Group::Limits,
+        "The largest request, in bytes. A larger one closes its connection.",
+    ),
+    kafkas("max.connections", NOT_NEGATIVE, "2147483647", Group::Limits, "The most connections at a time."),
+    kafkas(
+        "max.connections.per.ip",
+        NOT_NEGATIVE,
+        "2147483647",
+        Group::Limits,
+        "The most connections from one address at a time.",
+    ),
+    kafkas(
+        "max.connection.creation.rate",
+        NOT_NEGATIVE,
+        "2147483647",
+        Group::Limits,
+        "The most new connections in a second.",
+    ),
+    kafkas(
+        "connections.max.idle.ms",
+        Kind::Long { min: -1, max: i64::MAX },
+        "600000",
+        Group::Limits,
+        "After how many milliseconds without a request a connection is closed. A negative number is never.",
+    ),
+    kafkas(
+        "fetch.max.bytes",
+        Kind::Int { min: 1024, max: i32::MAX },
+        "57671680",
+        Group::Limits,
+        "The most bytes of records in one fetch response, beyond its first batch.",
+    ),
+    kafkas(
+        "max.incremental.fetch.session.cache.slots",
+        NOT_NEGATIVE,
+        "1000",
+        Group::Limits,
+        "The most fetch sessions at a time (KIP-227).",
+    ),
+    kafkas(
+        "max.request.partition.size.limit",
+        POSITIVE,
+        "2000",
+        Group::Limits,
+        "The most partitions in one response of DescribeTopicPartitions (KIP-966).",
+    ),
+    kafkas(
+        "producer.id.expiration.ms",
+        POSITIVE,
+        "86400000",
+        Group::Limits,
+        "After how many milliseconds without a write an idempotent producer is forgotten.",
+    ),
+    kafkas(
+        "auto.create.topics.enable",
+        Kind::Bool,
+        "true",
+        Group::Topics,
+        "Whether a topic is created when a client first asks for it.",
+    ),
+    kafkas("delete.topic.enable", Kind::Bool, "true", Group::Topics, "Whether topics may be deleted."),
+    kafkas("num.partitions", POSITIVE, "1", Group::Topics, "The partitions of a topic whose creator names no number."),
+    kafkas(
+        "default.replication.factor",
+        Kind::Int { min: 1, max: i16::MAX as i32 },
+        "1",
+        Group::Topics,
+        "The replicas of a topic whose creator names no number. There is one broker, so more than 1 refuses such \
+         topics.",
+    ),
+    kafkas(
+        "log.retention.check.interval.ms",
+        Kind::Long { min: 1, max: i64::MAX },
+        "300000",
+        Group::Topics,
+        "How often old segments are looked for, in milliseconds.",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_flags_and_variables_are_unique() {
+        let mut names = HashSet::new();
+        let mut flags = HashSet::from([CONFIG_FLAG.to_owned()]);
+        for setting in SETTINGS.iter() {
+            assert!(names.insert(setting.name), "{}", setting.name);
+            for alias in setting.aliases {
+                assert!(names.insert(alias), "{alias}");
+            }
+            assert!(flags.insert(setting.flag.clone()), "{}", setting.flag);
+        }
+    }
+
+    #[test]
+    fn defaults_are_legal() {
+        for setting in SETTINGS.iter() {
+            if let Some(default) = setting.default {
+                assert!(setting.kind.parse(default).is_ok(), "{}={default}", setting.name);
+            }
+        }
+    }
+
+    #[test]
+    fn groups_are_in_order() {
+        assert!(SETTINGS.is_sorted_by_key(|setting| setting.group));
+    }
+
+    #[test]
+    fn variables_come_from_flags() {
+        assert_eq!(find("log.dir").unwrap().variable(), "WEIR_DATA_DIR");
+        assert_eq!(find("log.retention.ms").unwrap().variable(), "WEIR_LOG_RETENTION_MS");
+    }
+}

@@ -4,5 +4,7 @@
 //! Kafka, which shows that what they expect is what Kafka does.
 
 mod go;
+mod java;
+mod kcat;
 mod node;
 mod python;

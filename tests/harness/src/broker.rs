@@ -220,7 +220,7 @@ impl Drop for Broker {
             // Kafka writes hundreds of lines at every start and stop.
             let log: String = String::from_utf8_lossy(&log)
                 .lines()
-                .filter(|line| !line.contains("] INFO "))
+                .filter(|line| !line.contains("] INFO ") && !line.starts_with('\t'))
                 .map(|line| format!("{line}\n"))
                 .collect();
             eprintln!(

@@ -26,7 +26,7 @@ fn modules(messages: &[&Message]) -> String {
     for message in messages {
         let module = emit_struct::snake(&message.name);
         writeln!(out, "pub use {module}::{};", message.name).unwrap();
-        writeln!(out, "/// [`{0}`]({module}::{0}) and its structs.\npub mod {module} {{", message.name).unwrap();
+        writeln!(out, "/// [`{}`] and its structs.\npub mod {module} {{", message.name).unwrap();
         out.push_str(
             "use crate::reader::require;\nuse crate::{put, DecodeError, EncodeError, Message, Reader, Uuid};\n",
         );

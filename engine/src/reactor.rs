@@ -22,7 +22,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use crate::io::{Io, IoStats, Wait};
+use crate::io::random::Random;
+use crate::io::{Io, IoStats, Stalled, Wait};
 use ready::Ready;
 use timers::{Sleep, Timers};
 
@@ -50,7 +51,7 @@ struct Inner {
     doorbells: RefCell<Vec<Rc<Doorbell>>>,
     now_ns: Cell<u64>,
     unix_ms: Cell<i64>,
-    random: Cell<u64>,
+    random: RefCell<Random>,
     running: Cell<bool>,
     turns: Cell<u64>,
     polls: Cell<u64>,
@@ -98,7 +99,7 @@ impl Reactor {
             doorbells: RefCell::default(),
             now_ns: Cell::new(io.now_ns()),
             unix_ms: Cell::new(io.unix_ms()),
-            random: Cell::new(io.seed()),
+            random: RefCell::new(Random::new(io.seed())),
             running: Cell::new(false),
             turns: Cell::new(0),
             polls: Cell::new(0),
@@ -121,12 +122,7 @@ impl Reactor {
     /// A random number: seeded by the system, or by the simulation. Not for secrets.
     #[must_use]
     pub fn random(&self) -> u64 {
-        // SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
-        let state = self.0.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
-        self.0.random.set(state);
-        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.random.borrow_mut().next()
     }
 
     /// Starts a task. It is polled in this turn if one is running, else in the next.
@@ -157,29 +153,48 @@ impl Reactor {
     }
 
     /// Runs turns until `main` is done: for start-up, a core's main task and tests. Other tasks run as well, and stay for
-    /// the next call if they have not ended.
+    /// the next call if they have not ended. Panics where a simulated world does not go on.
     pub fn block_on<T>(&self, main: impl Future<Output = T>) -> T {
-        let inner = &*self.0;
+        self.try_block_on(main).unwrap_or_else(|stalled| panic!("{stalled}"))
+    }
+
+    /// Like [`Reactor::block_on`], for a simulated world that may end or stall before `main` does.
+    pub fn try_block_on<T>(&self, main: impl Future<Output = T>) -> Result<T, Stalled> {
+        Reactor::block_on_cores(std::slice::from_ref(self), main)
+    }
+
+    /// Runs the cores of one simulated world, in turns of seeded order, until `main`, which belongs to the first of them,
+    /// is done. Cores on rings have a thread each and are not run like this.
+    pub fn block_on_cores<T>(cores: &[Reactor], main: impl Future<Output = T>) -> Result<T, Stalled> {
         let mut main = pin!(main);
         let mut output = None;
-        inner.ready.push(MAIN);
+        cores[0].0.ready.push(MAIN);
         while output.is_none() {
-            inner.turn(&mut |cx| {
+            // A core alone may sleep by itself; among several, time passes only when all have nothing to do.
+            let (core, alone) = if cores.len() == 1 { (0, true) } else { (next_core(cores)?, false) };
+            let inner = &cores[core].0;
+            if core > 0 {
+                inner.turn(alone, &mut |_| ())?;
+                continue;
+            }
+            inner.turn(alone, &mut |cx| {
                 if output.is_none()
                     && let Poll::Ready(value) = main.as_mut().poll(cx)
                 {
                     output = Some(value);
                 }
-            });
+            })?;
         }
-        inner.finish();
-        output.expect("the loop ends when there is one")
+        for core in cores {
+            core.0.finish();
+        }
+        Ok(output.expect("the loop ends when there is one"))
     }
 
-    /// Runs turns until no task is left.
+    /// Runs turns until no task is left. Panics where a simulated world does not go on.
     pub fn run(&self) {
         while self.live_tasks() > 0 {
-            self.0.turn(&mut |_| ());
+            self.0.turn(true, &mut |_| ()).unwrap_or_else(|stalled| panic!("{stalled}"));
         }
         self.0.finish();
     }
@@ -241,12 +256,25 @@ impl fmt::Debug for Reactor {
     }
 }
 
+/// The core that takes its turn next: any that has something to do, after time has passed until there is one.
+fn next_core(cores: &[Reactor]) -> Result<usize, Stalled> {
+    let io = &cores[0].0.io;
+    let busy: Vec<usize> = (0..cores.len()).filter(|&core| cores[core].0.is_busy(io.now_ns())).collect();
+    if !busy.is_empty() {
+        return Ok(busy[io.draw(busy.len() as u64) as usize]);
+    }
+    let next = (0..cores.len()).filter_map(|core| Some((cores[core].0.next_ns()?, core))).min();
+    let (at_ns, core) = next.ok_or(Stalled::Deadlock)?;
+    io.pass_until(at_ns);
+    Ok(core)
+}
+
 impl Inner {
-    fn turn(&self, main: &mut dyn FnMut(&mut Context<'_>)) {
+    fn turn(&self, may_sleep: bool, main: &mut dyn FnMut(&mut Context<'_>)) -> Result<(), Stalled> {
         let _running = Running::start(&self.running);
         self.turns.set(self.turns.get() + 1);
 
-        self.call_io();
+        self.call_io(may_sleep)?;
         self.now_ns.set(self.io.now_ns());
         self.unix_ms.set(self.io.unix_ms());
         self.timers.borrow_mut().fire(self.now_ns.get());
@@ -264,6 +292,7 @@ impl Inner {
             self.turn_end.spare.replace(waiting);
             self.run_ready(main);
         }
+        Ok(())
     }
 
     /// Sends out what the last turn asked for (a close, a wake-up), which must not wait for a next turn that may never come.
@@ -271,15 +300,16 @@ impl Inner {
         for doorbell in &*self.doorbells.borrow() {
             doorbell.ring(&self.io);
         }
-        self.io.turn(Wait::No);
+        // A simulated world that has been halted has nothing to send out.
+        let _ = self.io.turn(Wait::No);
     }
 
-    fn call_io(&self) {
+    fn call_io(&self, may_sleep: bool) -> Result<(), Stalled> {
         let doorbells = self.doorbells.borrow();
         for doorbell in &*doorbells {
             doorbell.ring(&self.io);
         }
-        let mut wait = self.wait();
+        let mut wait = if may_sleep { self.wait() } else { Wait::No };
         if wait == Wait::No || doorbells.is_empty() {
             return self.io.turn(wait);
         }
@@ -288,10 +318,24 @@ impl Inner {
                 wait = Wait::No;
             }
         }
-        self.io.turn(wait);
+        let turned = self.io.turn(wait);
         for doorbell in &*doorbells {
             doorbell.wake_up();
         }
+        turned
+    }
+
+    /// Whether a turn now would find something to do.
+    fn is_busy(&self, now_ns: u64) -> bool {
+        self.wait() == Wait::No
+            || self.next_ns().is_some_and(|at_ns| at_ns <= now_ns)
+            || self.doorbells.borrow().iter().any(|doorbell| doorbell.has_rung() || doorbell.is_to_ring())
+    }
+
+    /// When something happens next on this simulated core.
+    fn next_ns(&self) -> Option<u64> {
+        let timer = self.timers.borrow().next_ns();
+        timer.into_iter().chain(self.io.next_ns()).min()
     }
 
     fn wait(&self) -> Wait {

@@ -3,10 +3,15 @@
 //!
 //! The types here are handles and arguments; the operations are methods of [`Reactor`](crate::reactor::Reactor).
 
+pub(crate) mod random;
 pub mod ring;
 mod send;
 mod setup;
+pub mod sim;
 mod slots;
+#[cfg(test)]
+mod tests;
+mod transfer;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -19,6 +24,7 @@ use bytes::BytesMut;
 
 use crate::cache::{ChunkWriter, Slice};
 use ring::{Ring, RingFile, RingListener, RingSocket};
+use sim::{SimCore, SimFile, SimListener, SimSocket};
 
 pub use send::{Part, SendBuf};
 pub use setup::SetupError;
@@ -27,6 +33,8 @@ pub use setup::SetupError;
 pub enum Io {
     /// The kernel, through io_uring.
     Ring(Ring),
+    /// A core of a simulated world.
+    Sim(SimCore),
 }
 
 /// How long [`Io::turn`] may wait for a completion.
@@ -39,6 +47,26 @@ pub(crate) enum Wait {
     /// Until something completes.
     Forever,
 }
+
+/// Why a simulated world does not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stalled {
+    /// It was to end here: [`SimConfig::crash_at`](sim::SimConfig::crash_at).
+    Halted,
+    /// Every task waits, and nothing is going to happen.
+    Deadlock,
+}
+
+impl fmt::Display for Stalled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Stalled::Halted => "the simulated world was halted",
+            Stalled::Deadlock => "every task waits, and nothing is going to happen",
+        })
+    }
+}
+
+impl std::error::Error for Stalled {}
 
 /// How a file is opened. All false: an existing file, for reading, through the page cache.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -61,6 +89,7 @@ pub struct File(FileOf);
 #[derive(Clone)]
 enum FileOf {
     Ring(RingFile),
+    Sim(SimFile),
 }
 
 /// A connected socket. Clones share it; it is closed when the last one is dropped and its operations have ended.
@@ -70,6 +99,7 @@ pub struct Socket(SocketOf);
 #[derive(Clone)]
 enum SocketOf {
     Ring(RingSocket),
+    Sim(SimSocket),
 }
 
 /// A listening socket.
@@ -79,6 +109,7 @@ pub struct Listener(ListenerOf);
 #[derive(Clone)]
 enum ListenerOf {
     Ring(RingListener),
+    Sim(SimListener),
 }
 
 /// One name in a directory.
@@ -136,18 +167,21 @@ impl Io {
     pub fn stats(&self) -> IoStats {
         match self {
             Io::Ring(ring) => ring.stats(),
+            Io::Sim(sim) => sim.stats(),
         }
     }
 
     pub(crate) fn now_ns(&self) -> u64 {
         match self {
             Io::Ring(ring) => ring.now_ns(),
+            Io::Sim(sim) => sim.now_ns(),
         }
     }
 
     pub(crate) fn unix_ms(&self) -> i64 {
         match self {
             Io::Ring(ring) => ring.unix_ms(),
+            Io::Sim(sim) => sim.unix_ms(),
         }
     }
 
@@ -155,13 +189,42 @@ impl Io {
     pub(crate) fn seed(&self) -> u64 {
         match self {
             Io::Ring(ring) => ring.seed(),
+            Io::Sim(sim) => sim.seed(),
         }
     }
 
     /// Submits what has been queued, waits as `wait` says, and wakes the owners of whatever has completed.
-    pub(crate) fn turn(&self, wait: Wait) {
+    pub(crate) fn turn(&self, wait: Wait) -> Result<(), Stalled> {
         match self {
-            Io::Ring(ring) => ring.turn(wait),
+            Io::Ring(ring) => {
+                ring.turn(wait);
+                Ok(())
+            }
+            Io::Sim(sim) => sim.turn(wait),
+        }
+    }
+
+    /// When something happens next on this core, in a simulated world; the kernel does not tell.
+    pub(crate) fn next_ns(&self) -> Option<u64> {
+        match self {
+            Io::Ring(_) => None,
+            Io::Sim(sim) => sim.next_ns(),
+        }
+    }
+
+    /// A seeded number below `bound`, for whoever drives the cores of a simulated world.
+    pub(crate) fn draw(&self, bound: u64) -> u64 {
+        match self {
+            Io::Ring(_) => not_simulated(),
+            Io::Sim(sim) => sim.draw(bound),
+        }
+    }
+
+    /// Lets the time of a simulated world pass until `at_ns`.
+    pub(crate) fn pass_until(&self, at_ns: u64) {
+        match self {
+            Io::Ring(_) => not_simulated(),
+            Io::Sim(sim) => sim.pass_until(at_ns),
         }
     }
 
@@ -169,6 +232,8 @@ impl Io {
     pub(crate) fn wake_fd(&self) -> Option<RawFd> {
         match self {
             Io::Ring(ring) => Some(ring.wake_fd()),
+            // Whoever drives the simulation looks at the flags.
+            Io::Sim(_) => None,
         }
     }
 
@@ -176,128 +241,188 @@ impl Io {
     pub(crate) fn wake(&self, fd: RawFd) {
         match self {
             Io::Ring(ring) => ring.wake(fd),
+            Io::Sim(_) => unreachable!("a simulated core has no ring to wake"),
         }
     }
 
     pub(crate) async fn open(&self, path: &Path, how: Open) -> io::Result<File> {
-        match self {
-            Io::Ring(ring) => ring.open(path, how).await.map(|file| File(FileOf::Ring(file))),
+        let opened = match self {
+            Io::Ring(ring) => ring.open(path, how).await.map(FileOf::Ring),
+            Io::Sim(sim) => sim.open(path, how).await.map(FileOf::Sim),
+        };
+        match opened {
+            Ok(file) => Ok(File(file)),
+            // Paths and the other flags are valid, so it is O_DIRECT that the file system objects to.
+            Err(e) if how.direct && e.raw_os_error() == Some(libc::EINVAL) => {
+                Err(io::Error::new(io::ErrorKind::Unsupported, DirectRefused { path: path.to_owned() }))
+            }
+            Err(e) => Err(e),
         }
     }
 
-    pub(crate) async fn write_at(&self, file: &File, pos: u64, data: Slice) -> io::Result<()> {
+    async fn write_some(&self, file: &File, pos: u64, data: Slice, from: usize) -> (i32, Slice) {
         match (self, &file.0) {
-            (Io::Ring(ring), FileOf::Ring(file)) => ring.write_at(file, pos, data).await,
+            (Io::Ring(ring), FileOf::Ring(file)) => ring.write_some(file, pos, data, from).await,
+            (Io::Sim(sim), FileOf::Sim(file)) => sim.write_some(file, pos, data, from).await,
+            _ => foreign(),
+        }
+    }
+
+    async fn read_some(&self, file: &File, pos: u64, into: ChunkWriter, len: usize) -> (i32, ChunkWriter) {
+        match (self, &file.0) {
+            (Io::Ring(ring), FileOf::Ring(file)) => ring.read_some(file, pos, into, len).await,
+            (Io::Sim(sim), FileOf::Sim(file)) => sim.read_some(file, pos, into, len).await,
+            _ => foreign(),
         }
     }
 
     pub(crate) fn write_now(&self, file: &File, pos: u64, data: &Slice) -> io::Result<()> {
         match (self, &file.0) {
             (Io::Ring(ring), FileOf::Ring(file)) => ring.write_now(file, pos, data),
-        }
-    }
-
-    pub(crate) async fn read_at(
-        &self,
-        file: &File,
-        pos: u64,
-        into: ChunkWriter,
-        len: usize,
-    ) -> (io::Result<usize>, ChunkWriter) {
-        match (self, &file.0) {
-            (Io::Ring(ring), FileOf::Ring(file)) => ring.read_at(file, pos, into, len).await,
+            (Io::Sim(sim), FileOf::Sim(file)) => sim.write_now(file, pos, data),
+            _ => foreign(),
         }
     }
 
     pub(crate) async fn sync(&self, file: &File, data_only: bool) -> io::Result<()> {
         match (self, &file.0) {
             (Io::Ring(ring), FileOf::Ring(file)) => ring.sync(file, data_only).await,
+            (Io::Sim(sim), FileOf::Sim(file)) => sim.sync(file).await,
+            _ => foreign(),
         }
     }
 
     pub(crate) async fn allocate(&self, file: &File, len: u64) -> io::Result<()> {
         match (self, &file.0) {
             (Io::Ring(ring), FileOf::Ring(file)) => ring.allocate(file, len).await,
+            (Io::Sim(sim), FileOf::Sim(file)) => sim.allocate(file, len).await,
+            _ => foreign(),
         }
     }
 
     pub(crate) async fn truncate(&self, file: &File, len: u64) -> io::Result<()> {
         match (self, &file.0) {
             (Io::Ring(ring), FileOf::Ring(file)) => ring.truncate(file, len).await,
+            (Io::Sim(sim), FileOf::Sim(file)) => sim.truncate(file, len).await,
+            _ => foreign(),
         }
     }
 
     pub(crate) fn file_len(&self, file: &File) -> io::Result<u64> {
         match (self, &file.0) {
             (Io::Ring(ring), FileOf::Ring(file)) => ring.file_len(file),
+            (Io::Sim(sim), FileOf::Sim(file)) => Ok(sim.file_len(file)),
+            _ => foreign(),
         }
     }
 
     pub(crate) async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         match self {
             Io::Ring(ring) => ring.rename(from, to).await,
+            Io::Sim(sim) => sim.rename(from, to).await,
         }
     }
 
     pub(crate) async fn remove(&self, path: &Path, is_dir: bool) -> io::Result<()> {
         match self {
             Io::Ring(ring) => ring.remove(path, is_dir).await,
+            Io::Sim(sim) => sim.remove(path, is_dir).await,
         }
     }
 
     pub(crate) async fn create_dir(&self, path: &Path) -> io::Result<()> {
         match self {
             Io::Ring(ring) => ring.create_dir(path).await,
+            Io::Sim(sim) => sim.create_dir(path).await,
         }
     }
 
     pub(crate) async fn sync_dir(&self, path: &Path) -> io::Result<()> {
         match self {
             Io::Ring(ring) => ring.sync_dir(path).await,
+            Io::Sim(sim) => sim.sync_dir(path).await,
         }
     }
 
     pub(crate) fn list_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
         match self {
             Io::Ring(ring) => ring.list_dir(path),
+            Io::Sim(sim) => sim.list_dir(path),
         }
     }
 
     pub(crate) fn listen(&self, addr: SocketAddr, reuse_port: bool) -> io::Result<Listener> {
         match self {
-            Io::Ring(ring) => ring.listen(addr, reuse_port).map(|listener| Listener(ListenerOf::Ring(listener))),
+            Io::Ring(ring) => ring.listen(addr, reuse_port).map(ListenerOf::Ring),
+            Io::Sim(sim) => sim.listen(addr, reuse_port).map(ListenerOf::Sim),
         }
+        .map(Listener)
     }
 
     pub(crate) async fn accept(&self, listener: &Listener) -> io::Result<(Socket, SocketAddr)> {
-        match (self, &listener.0) {
+        let (socket, peer) = match (self, &listener.0) {
             (Io::Ring(ring), ListenerOf::Ring(listener)) => {
-                ring.accept(listener).await.map(|(socket, peer)| (Socket(SocketOf::Ring(socket)), peer))
+                let (socket, peer) = ring.accept(listener).await?;
+                (SocketOf::Ring(socket), peer)
             }
-        }
+            (Io::Sim(sim), ListenerOf::Sim(listener)) => {
+                let (socket, peer) = sim.accept(listener).await;
+                (SocketOf::Sim(socket), peer)
+            }
+            _ => foreign(),
+        };
+        Ok((Socket(socket), peer))
     }
 
     pub(crate) async fn connect(&self, addr: SocketAddr) -> io::Result<Socket> {
         match self {
-            Io::Ring(ring) => ring.connect(addr).await.map(|socket| Socket(SocketOf::Ring(socket))),
+            Io::Ring(ring) => ring.connect(addr).await.map(SocketOf::Ring),
+            Io::Sim(sim) => sim.connect(addr).await.map(SocketOf::Sim),
         }
+        .map(Socket)
     }
 
     pub(crate) async fn recv(&self, socket: &Socket, buf: BytesMut) -> (io::Result<usize>, BytesMut) {
         match (self, &socket.0) {
             (Io::Ring(ring), SocketOf::Ring(socket)) => ring.recv(socket, buf).await,
+            (Io::Sim(sim), SocketOf::Sim(socket)) => sim.recv(socket, buf).await,
+            _ => foreign(),
         }
     }
 
     pub(crate) async fn send(&self, socket: &Socket, data: SendBuf) -> (io::Result<()>, SendBuf) {
         match (self, &socket.0) {
             (Io::Ring(ring), SocketOf::Ring(socket)) => ring.send(socket, data).await,
+            (Io::Sim(sim), SocketOf::Sim(socket)) => sim.send(socket, data).await,
+            _ => foreign(),
         }
     }
 
     pub(crate) fn shutdown(&self, socket: &Socket) {
         match (self, &socket.0) {
             (Io::Ring(ring), SocketOf::Ring(socket)) => ring.shutdown(socket),
+            (Io::Sim(sim), SocketOf::Sim(socket)) => sim.shutdown(socket),
+            _ => foreign(),
+        }
+    }
+}
+
+#[cold]
+fn not_simulated() -> ! {
+    panic!("cores on rings run by themselves, each on its thread")
+}
+
+/// A handle goes only with the kind of [`Io`] that made it.
+#[cold]
+fn foreign() -> ! {
+    panic!("a handle of another Io")
+}
+
+impl File {
+    fn is_direct(&self) -> bool {
+        match &self.0 {
+            FileOf::Ring(file) => file.is_direct(),
+            FileOf::Sim(file) => file.is_direct(),
         }
     }
 }
@@ -308,6 +433,7 @@ impl Listener {
     pub fn local_addr(&self) -> SocketAddr {
         match &self.0 {
             ListenerOf::Ring(listener) => listener.local_addr(),
+            ListenerOf::Sim(listener) => listener.local_addr(),
         }
     }
 }

@@ -23,7 +23,6 @@ mod tests;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
-use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::rc::{Rc, Weak};
 use std::sync::OnceLock;
@@ -34,6 +33,7 @@ use io_uring::{EnterFlags, IoUring, Probe, cqueue, opcode, squeue, types};
 
 use super::setup::{SetupError, io_uring_disabled};
 use super::slots::{Completed, InFlight, Key, Slots};
+use super::transfer::{count, is_interrupted};
 use super::{IoStats, Wait};
 use crate::limits::{CQ_ENTRIES, IO_WORKERS, SQ_ENTRIES};
 use ops::{Op, SendState};
@@ -362,14 +362,4 @@ impl<T: Into<OwnedFd>> Drop for Handle<T> {
             closing.borrow_mut().push(inner.into());
         }
     }
-}
-
-/// The error in a negative result, else the count.
-fn count(result: i32) -> io::Result<usize> {
-    if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(result as usize) }
-}
-
-/// True for results which only ask to try again.
-fn is_interrupted(result: i32) -> bool {
-    matches!(-result, libc::EINTR | libc::EAGAIN)
 }

@@ -149,6 +149,16 @@ impl Doorbell {
         self.doors.doors[self.me].asleep.store(false, Ordering::Relaxed);
     }
 
+    /// Whether another core has rung.
+    pub(super) fn has_rung(&self) -> bool {
+        self.doors.doors[self.me].mail.load(Ordering::Relaxed)
+    }
+
+    /// Whether [`Doorbell::ring`] has something to do.
+    pub(super) fn is_to_ring(&self) -> bool {
+        self.received.get() || !self.dirty.borrow().is_empty()
+    }
+
     /// Wakes the tasks that wait for mail or for room, if another core has rung.
     pub(super) fn answer(&self) {
         let mail = &self.doors.doors[self.me].mail;

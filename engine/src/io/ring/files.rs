@@ -9,8 +9,7 @@ use std::rc::Rc;
 use super::ops::{Op, c_path};
 use super::{Handle, Ring, count, is_interrupted};
 use crate::cache::{ChunkWriter, Slice};
-use crate::io::{DirEntry, DirectRefused, Open};
-use crate::limits::BLOCK_BYTES;
+use crate::io::{DirEntry, Open};
 
 /// An open file. `direct` tells whether it bypasses the page cache.
 #[derive(Clone)]
@@ -20,6 +19,12 @@ pub(in crate::io) struct RingFile {
 }
 
 pub(super) type FileHandle = Handle<fs::File>;
+
+impl RingFile {
+    pub(in crate::io) fn is_direct(&self) -> bool {
+        self.direct
+    }
+}
 
 impl Ring {
     pub(in crate::io) async fn open(&self, path: &Path, how: Open) -> io::Result<RingFile> {
@@ -33,15 +38,7 @@ impl Ring {
         if how.direct {
             flags |= libc::O_DIRECT;
         }
-        let opened = self.open_with(path, flags).await;
-        match opened {
-            Ok(handle) => Ok(RingFile { handle, direct: how.direct }),
-            // Paths and the other flags are valid, so it is O_DIRECT that the file system objects to.
-            Err(e) if how.direct && e.raw_os_error() == Some(libc::EINVAL) => {
-                Err(io::Error::new(io::ErrorKind::Unsupported, DirectRefused { path: path.to_owned() }))
-            }
-            Err(e) => Err(e),
-        }
+        Ok(RingFile { handle: self.open_with(path, flags).await?, direct: how.direct })
     }
 
     async fn open_with(&self, path: &Path, flags: i32) -> io::Result<Rc<FileHandle>> {
@@ -50,27 +47,10 @@ impl Ring {
         Ok(Rc::new(Handle::new(fs::File::from(self.0.own(fd as i32)), &self.0)))
     }
 
-    pub(in crate::io) async fn write_at(&self, file: &RingFile, pos: u64, mut data: Slice) -> io::Result<()> {
-        let mut from = 0;
-        while from < data.len() {
-            let op = Op::Write { file: file.handle.clone(), pos: pos + from as u64, data, from };
-            let done = self.0.submit(op).await;
-            let Op::Write { data: back, .. } = done.payload else { unreachable!("an operation keeps its kind") };
-            data = back;
-            if is_interrupted(done.result) {
-                continue;
-            }
-            let mut written = count(done.result)?;
-            if file.direct && from + written < data.len() {
-                // What goes on after a short write must be aligned too: the last partial block is written again.
-                written &= !(BLOCK_BYTES - 1);
-            }
-            if written == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            from += written;
-        }
-        Ok(())
+    pub(in crate::io) async fn write_some(&self, file: &RingFile, pos: u64, data: Slice, from: usize) -> (i32, Slice) {
+        let done = self.0.submit(Op::Write { file: file.handle.clone(), pos, data, from }).await;
+        let Op::Write { data, .. } = done.payload else { unreachable!("an operation keeps its kind") };
+        (done.result, data)
     }
 
     /// Writes through the page cache with an inline `pwrite`. ext4 makes io_uring hand every buffered write to a worker
@@ -81,34 +61,16 @@ impl Ring {
         file.handle.get().write_all_at(data.as_bytes(), pos)
     }
 
-    pub(in crate::io) async fn read_at(
+    pub(in crate::io) async fn read_some(
         &self,
         file: &RingFile,
         pos: u64,
-        mut into: ChunkWriter,
+        into: ChunkWriter,
         len: usize,
-    ) -> (io::Result<usize>, ChunkWriter) {
-        let mut filled = 0;
-        while filled < len {
-            let (pos, left) = (pos + filled as u64, len - filled);
-            let done = self.0.submit(Op::Read { file: file.handle.clone(), pos, into, len: left }).await;
-            let Op::Read { into: back, .. } = done.payload else { unreachable!("an operation keeps its kind") };
-            into = back;
-            if is_interrupted(done.result) {
-                continue;
-            }
-            let read = match count(done.result) {
-                Ok(read) => read,
-                Err(e) => return (Err(e), into),
-            };
-            into.advance(read);
-            filled += read;
-            // A direct read ends within a block only where the file does, and could not go on from there.
-            if read == 0 || (file.direct && !read.is_multiple_of(BLOCK_BYTES)) {
-                break;
-            }
-        }
-        (Ok(filled), into)
+    ) -> (i32, ChunkWriter) {
+        let done = self.0.submit(Op::Read { file: file.handle.clone(), pos, into, len }).await;
+        let Op::Read { into, .. } = done.payload else { unreachable!("an operation keeps its kind") };
+        (done.result, into)
     }
 
     pub(in crate::io) async fn sync(&self, file: &RingFile, data_only: bool) -> io::Result<()> {

@@ -1,0 +1,1 @@
+//! Faults and crashes of the simulated world.

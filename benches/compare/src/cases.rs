@@ -1,7 +1,11 @@
 //! The table of cases: what is run, in which classes, and what is to be reached. Nothing else in this crate knows a case
 //! by name.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
+
+use crate::text::value;
 
 /// What is compared with what. Figures of different classes are never put side by side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -188,6 +192,15 @@ pub enum Bound {
     AtMost(f64),
 }
 
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Bound::TimesBetter(factor) => write!(f, "≥ {factor}×"),
+            Bound::AtMost(limit) => write!(f, "Weir ≤ {}", value(*limit)),
+        }
+    }
+}
+
 impl Load {
     /// Topic size for a fetch case: small enough to stay in memory on both sides, large enough not to sit in the
     /// processor's cache.
@@ -329,7 +342,7 @@ pub const CASES: &[Case] = &[
         title: "hot fetch, 1 MiB",
         short_title: "hot fetch, 1 MiB",
         classes: SHIPPED_DISK,
-        load: Load::Fetch { connections: 1, range_bytes: 1 << 20 },
+        load: Load::Fetch { connections: 4, range_bytes: 1 << 20 },
         floors: &[better(Metric::CpuSecondsPerGb, 1.35), better(Metric::MegabytesPerSecond, 1.5), near_limit(0.167)],
         write_mb_per_s_max: 100,
     },

@@ -2,12 +2,16 @@
 
 pub mod cases;
 pub mod chart;
+pub mod cores;
+pub mod generator;
 pub mod kafka;
 pub mod machine;
 mod process;
 pub mod readme;
 pub mod record;
 pub mod report;
+pub mod run;
 pub mod stats;
 pub mod summary;
+mod text;
 pub mod weir;

@@ -3,11 +3,12 @@
 use std::fmt::Write;
 
 use crate::cases::{Bound, CASES, Case, Class, Floor, Metric};
-use crate::chart::{Bar, Chart, Kind, Row, short};
+use crate::chart::{Bar, Chart, Kind, Row};
 use crate::kafka::SETTINGS_IN_WORDS;
 use crate::record::{Circumstances, Outcome, Record};
 use crate::stats::Estimate;
 use crate::summary::{Comparison, Verdict, compare, judge, noise, of};
+use crate::text::{short, value};
 
 /// The files of a report besides the raw data.
 #[derive(Debug)]
@@ -151,7 +152,7 @@ fn floors(out: &mut String, records: &[Record], classes: &[Class]) {
         let comparison = compare(records, floor.class, case, floor.metric);
         let found = match floor.bound {
             Bound::TimesBetter(_) => times(comparison.advantage),
-            Bound::AtMost(_) => value(comparison.weir),
+            Bound::AtMost(_) => cell(comparison.weir),
         };
         line(
             out,
@@ -160,7 +161,7 @@ fn floors(out: &mut String, records: &[Record], classes: &[Class]) {
                 floor.class.number(),
                 case.title,
                 floor.metric.title(),
-                asked_words(floor.bound),
+                floor.bound,
                 verdict.words()
             ),
         );
@@ -192,15 +193,15 @@ fn class_section(out: &mut String, circumstances: &Circumstances, records: &[Rec
             let Comparison { weir, kafka, advantage, .. } = compare(records, class, case, metric);
             let floors: Vec<&Floor> =
                 case.floors.iter().filter(|floor| floor.class == class && floor.metric == metric).collect();
-            let asked: Vec<String> = floors.iter().map(|floor| asked_words(floor.bound)).collect();
+            let asked: Vec<String> = floors.iter().map(|floor| floor.bound.to_string()).collect();
             let verdicts: Vec<&str> = floors.iter().map(|floor| judge(records, case, floor).words()).collect();
             line(
                 out,
                 &format!(
                     "| {title} | {} | {} | {} | {} | {} | {} |",
                     metric.title(),
-                    value(weir),
-                    value(kafka),
+                    cell(weir),
+                    cell(kafka),
                     times(advantage),
                     asked.join("; "),
                     verdicts.join("; ")
@@ -228,8 +229,8 @@ fn losses(out: &mut String, records: &[Record], classes: &[Class]) {
                         class.number(),
                         case.title,
                         metric.title(),
-                        value(comparison.weir),
-                        value(comparison.kafka),
+                        cell(comparison.weir),
+                        cell(comparison.kafka),
                         times(Some(advantage)),
                         if sure { "" } else { " (not beyond noise)" }
                     ),
@@ -302,7 +303,8 @@ fn method(out: &mut String, circumstances: &Circumstances) {
              on core {}, all threads pinned. Both on one machine, over loopback.",
             s.broker_cores, s.load_cores
         ),
-        "The sides take turns, A B B A …, within a case; a round is one run of each.".to_owned(),
+        "The sides take turns: a round goes through all cases with one run of each side next to the other, the next round with the \
+         sides in the other order, so that a case sees A B B A ….".to_owned(),
         touched,
         format!(
             "Then {} s of small produce requests to another topic (the JVM compiles its request path), {} s of the load itself, and \
@@ -339,7 +341,7 @@ fn headline_tables(out: &mut String, records: &[Record], class: Class) {
         for case in bulk {
             let cells = BULK.map(|metric| {
                 let comparison = compare(records, class, case, metric);
-                format!("{} | {} | {}", value(comparison.weir), value(comparison.kafka), times(comparison.advantage))
+                format!("{} | {} | {}", cell(comparison.weir), cell(comparison.kafka), times(comparison.advantage))
             });
             line(out, &format!("| {} | {} |", case.title, cells.join(" | ")));
         }
@@ -356,8 +358,8 @@ fn headline_tables(out: &mut String, records: &[Record], class: Class) {
                         "| {} | {} | {} | {} | {} |",
                         case.title,
                         metric.title(),
-                        value(comparison.weir),
-                        value(comparison.kafka),
+                        cell(comparison.weir),
+                        cell(comparison.kafka),
                         times(comparison.advantage)
                     ),
                 );
@@ -374,7 +376,8 @@ fn chart(circumstances: &Circumstances, records: &[Record], class: Class) -> Cha
             Bound::TimesBetter(factor) if floor.class == class && floor.metric == metric => Some(factor),
             _ => None,
         });
-        Some(Bar { kind: kind(metric), estimate, floor })
+        let (kind, note) = look(metric);
+        Some(Bar { kind, note, estimate, floor })
     };
     let rows = cases_of(records, class)
         .into_iter()
@@ -394,11 +397,14 @@ fn chart(circumstances: &Circumstances, records: &[Record], class: Class) -> Cha
     }
 }
 
-fn kind(metric: Metric) -> Kind {
+/// Colour and note of a bar.
+fn look(metric: Metric) -> (Kind, &'static str) {
     match metric {
-        Metric::MegabytesPerSecond => Kind::Throughput,
-        Metric::CpuSecondsPerGb | Metric::CpuMicrosPerRequest | Metric::CpuCores => Kind::Cpu,
-        Metric::P50Micros | Metric::P99Micros | Metric::P999Micros => Kind::Latency,
+        Metric::MegabytesPerSecond => (Kind::Throughput, ""),
+        Metric::CpuSecondsPerGb | Metric::CpuMicrosPerRequest | Metric::CpuCores => (Kind::Cpu, ""),
+        Metric::P50Micros => (Kind::Latency, "p50"),
+        Metric::P99Micros => (Kind::Latency, "p99"),
+        Metric::P999Micros => (Kind::Latency, "p99.9"),
     }
 }
 
@@ -414,13 +420,6 @@ fn cases_of(records: &[Record], class: Class) -> Vec<&'static Case> {
     CASES.iter().filter(|case| of(records, class, case).next().is_some()).collect()
 }
 
-fn asked_words(bound: Bound) -> String {
-    match bound {
-        Bound::TimesBetter(factor) => format!("≥ {factor}×"),
-        Bound::AtMost(limit) => format!("Weir ≤ {}", value(Some(limit))),
-    }
-}
-
 fn times(advantage: Option<Estimate>) -> String {
     match advantage {
         None => "–".into(),
@@ -431,23 +430,8 @@ fn times(advantage: Option<Estimate>) -> String {
     }
 }
 
-/// Three digits that matter, thousands apart.
-fn value(value: Option<f64>) -> String {
-    let Some(value) = value else { return "–".into() };
-    if value == 0.0 {
-        return "0".into();
-    }
-    let digits = (2.0 - value.abs().log10().floor()).clamp(0.0, 6.0) as usize;
-    let text = format!("{value:.digits$}");
-    let (whole, fraction) = text.split_once('.').map_or((text.as_str(), ""), |(whole, fraction)| (whole, fraction));
-    let mut grouped = String::new();
-    for (index, digit) in whole.chars().enumerate() {
-        if index > 0 && (whole.len() - index) % 3 == 0 {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    if fraction.is_empty() { grouped } else { format!("{grouped}.{fraction}") }
+fn cell(figure: Option<f64>) -> String {
+    figure.map_or_else(|| "–".into(), value)
 }
 
 fn line(out: &mut String, text: &str) {
@@ -557,12 +541,5 @@ mod tests {
         let text = report(&circumstances, &records()).readme;
         assert!(text.starts_with("# Apache Kafka 4.3.1 against itself\n"), "{text}");
         assert!(text.contains("--kafka-on-both-sides"), "{text}");
-    }
-
-    #[test]
-    fn values_are_short_and_grouped() {
-        let found = [0.0, 0.00123, 0.27, 5.5, 12.34, 999.6, 1234.0, 1_234_567.0].map(|number| value(Some(number)));
-        assert_eq!(found, ["0", "0.00123", "0.270", "5.50", "12.3", "1,000", "1,234", "1,234,567"]);
-        assert_eq!(value(None), "–");
     }
 }

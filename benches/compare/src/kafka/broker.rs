@@ -116,6 +116,12 @@ impl Broker {
         self.child.kill().and_then(|()| self.child.wait()).map(drop).map_err(BrokerError::Process)
     }
 
+    /// How a node that ended by itself ended, and the end of its output and log; `None` while it runs.
+    pub fn last_words(&mut self) -> Option<String> {
+        let status = self.child.try_wait().ok()??;
+        Some(format!("{status}\n{}", self.log_end()))
+    }
+
     /// Stops the node by SIGTERM, waits for its end and deletes its directory.
     pub fn stop(mut self) -> Result<(), BrokerError> {
         terminate(&mut self.child, STOP_TIMEOUT).map_err(BrokerError::Stop)?;
@@ -266,19 +272,19 @@ impl Broker {
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
             if let Some(status) = self.child.try_wait().map_err(BrokerError::Process)? {
-                return Err(BrokerError::Exited { status, log: self.last_words() });
+                return Err(BrokerError::Exited { status, log: self.log_end() });
             }
             if serves(address(self.port)).unwrap_or(false) {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                return Err(BrokerError::NotReady { log: self.last_words() });
+                return Err(BrokerError::NotReady { log: self.log_end() });
             }
             std::thread::sleep(POLL_INTERVAL);
         }
     }
 
-    fn last_words(&self) -> String {
+    fn log_end(&self) -> String {
         [CONSOLE_FILE, LOG_FILE].map(|name| last_lines(&self.dir.path().join(name), 40)).join("\n")
     }
 }

@@ -34,6 +34,7 @@ const TOOL_LOGGING_FILE: &str = "tool-log4j2.properties";
 pub struct Jars {
     home: PathBuf,
     java: PathBuf,
+    java_version: String,
 }
 
 impl Jars {
@@ -50,6 +51,11 @@ impl Jars {
     /// The Java launcher in use.
     pub fn java(&self) -> &Path {
         &self.java
+    }
+
+    /// The first line of `java -version`.
+    pub fn java_version(&self) -> &str {
+        &self.java_version
     }
 
     /// The argument for `java -cp`.
@@ -144,10 +150,10 @@ pub fn cache_dir() -> Result<PathBuf, ProvisionError> {
 /// goes into a neighbouring directory that is renamed when it is whole, so that an interrupted one leaves nothing behind
 /// that looks complete.
 pub fn provision() -> Result<Jars, ProvisionError> {
-    let java = find_java()?;
+    let (java, java_version) = find_java()?;
     let home = cache_dir()?;
     provision_with(&home, run_maven)?;
-    Ok(Jars { home, java })
+    Ok(Jars { home, java, java_version })
 }
 
 /// Why Apache Kafka could not be made ready.
@@ -319,7 +325,8 @@ rootLogger.level = WARN
 rootLogger.appenderRef.stderr.ref = stderr
 ";
 
-fn find_java() -> Result<PathBuf, ProvisionError> {
+/// The launcher and the line that names its version.
+fn find_java() -> Result<(PathBuf, String), ProvisionError> {
     let java = match std::env::var_os("JAVA_HOME").filter(|home| !home.is_empty()) {
         Some(home) => Path::new(&home).join("bin/java"),
         None => PathBuf::from("java"),
@@ -330,7 +337,7 @@ fn find_java() -> Result<PathBuf, ProvisionError> {
     let text = String::from_utf8_lossy(&output.stderr);
     let line = text.lines().find(|line| line.contains(" version ")).unwrap_or_default();
     match java_major(line) {
-        Some(major) if major >= JAVA_MIN => Ok(java),
+        Some(major) if major >= JAVA_MIN => Ok((java, line.to_owned())),
         _ => Err(ProvisionError::JavaTooOld { found: text.lines().next().unwrap_or_default().to_owned() }),
     }
 }

@@ -1,0 +1,356 @@
+//! The load generator `weir-load`: its command lines for each load, and the figures in its report.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::cases::{Batch, Load, Metric};
+use crate::record::Settings;
+
+/// The topic of the small requests before a run.
+const PREWARM_TOPIC: &str = "warm";
+/// The topic of the load.
+const TOPIC: &str = "load";
+/// The form of the report that [`Report`] reads.
+const SCHEMA: u64 = 1;
+
+/// Whom the generator talks to, and how the topics are made.
+#[derive(Debug)]
+pub struct Target {
+    /// `host:port`.
+    pub bootstrap: String,
+    /// True for `flush.messages=1`.
+    pub flush_each: bool,
+    /// `retention.bytes`, where given.
+    pub retention_bytes: Option<u64>,
+}
+
+/// Arguments for small produce requests to a topic of their own.
+pub fn prewarm(target: &Target, seconds: u64) -> Vec<String> {
+    let mut arguments = Arguments::new("produce", target, PREWARM_TOPIC, 4);
+    arguments.add("--connections", 4).add("--in-flight", 5).add("--batch-bytes", 1024);
+    arguments.add("--warmup", 0).add("--duration", format!("{seconds}s"));
+    arguments.0
+}
+
+/// Arguments that write [`Load::PREFILL_BYTES`] to the topic of the load.
+pub fn prefill(target: &Target, partitions: u32) -> Vec<String> {
+    const RECORD_BYTES: u64 = 1024;
+    let mut arguments = Arguments::new("produce", target, TOPIC, partitions);
+    arguments.add("--connections", partitions).add("--in-flight", 5);
+    arguments.add("--batch-bytes", 64 << 10).add("--record-size", RECORD_BYTES);
+    arguments.add("--warmup", 0).add("--records", Load::PREFILL_BYTES / RECORD_BYTES);
+    arguments.0
+}
+
+/// Arguments for the load of a case, measured on the process `broker_pid`, with the report going to `report`. Must not be
+/// asked for idling, where there is no generator.
+pub fn measured(load: Load, target: &Target, settings: &Settings, broker_pid: u32, report: &Path) -> Vec<String> {
+    let mode = match load {
+        Load::Produce { .. } | Load::Idle => "produce",
+        Load::Fetch { .. } => "fetch",
+        Load::EndToEnd { .. } => "e2e",
+    };
+    let mut arguments = Arguments::new(mode, target, TOPIC, load.partitions());
+    match load {
+        Load::Produce { connections, in_flight, batch, rate } => {
+            arguments.add("--connections", connections).add("--in-flight", in_flight);
+            match batch {
+                Batch::Bytes(bytes) => arguments.add("--batch-bytes", bytes),
+                Batch::Records { count, bytes } => arguments.add("--batch-records", count).add("--record-size", bytes),
+            };
+            if let Some(rate) = rate {
+                arguments.add("--rate", rate).add("--tick", TICK);
+            }
+        }
+        Load::Fetch { connections, range_bytes } => {
+            arguments.add("--connections", connections).add("--max-bytes", range_bytes);
+        }
+        Load::EndToEnd { rate, record_bytes } => {
+            arguments.add("--rate", rate).add("--tick", TICK).add("--record-size", record_bytes);
+        }
+        Load::Idle => {}
+    }
+    arguments.add("--warmup", format!("{}s", settings.warmup_seconds));
+    arguments.add("--duration", format!("{}s", settings.measured_seconds));
+    arguments.add("--pin", &settings.load_cores).add("--broker-pid", broker_pid).add("--json", report.display());
+    arguments.0
+}
+
+const TICK: &str = "1ms";
+
+struct Arguments(Vec<String>);
+
+impl Arguments {
+    fn new(mode: &str, target: &Target, topic: &str, partitions: u32) -> Arguments {
+        let mut arguments = Arguments(vec![mode.to_owned()]);
+        arguments.add("--bootstrap", &target.bootstrap).add("--topic", topic);
+        if mode != "fetch" {
+            arguments.add("--partitions", partitions);
+            if target.flush_each {
+                arguments.add("--topic-config", "flush.messages=1");
+            }
+            if let Some(bytes) = target.retention_bytes {
+                arguments.add("--topic-config", format!("retention.bytes={bytes}"));
+            }
+        }
+        arguments
+    }
+
+    fn add(&mut self, name: &str, value: impl fmt::Display) -> &mut Arguments {
+        self.0.extend([name.to_owned(), value.to_string()]);
+        self
+    }
+}
+
+/// A report of the generator.
+#[derive(Debug)]
+pub struct Report(Value);
+
+/// Why a report could not be used.
+#[derive(Debug)]
+pub enum ReportError {
+    /// There is none, or it cannot be read.
+    File(io::Error),
+    /// It is not JSON.
+    Json(serde_json::Error),
+    /// It has another form than this program knows.
+    Schema {
+        /// The number in it.
+        found: Value,
+    },
+    /// It lacks a figure that the load must have.
+    FigureMissing {
+        /// Where it should be, as a JSON pointer.
+        pointer: &'static str,
+    },
+}
+
+impl fmt::Display for ReportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReportError::File(source) => write!(f, "{source}"),
+            ReportError::Json(source) => write!(f, "{source}"),
+            ReportError::Schema { found } => write!(f, "its schema is {found}, known is {SCHEMA}"),
+            ReportError::FigureMissing { pointer } => write!(f, "there is no number at {pointer}"),
+        }
+    }
+}
+
+impl std::error::Error for ReportError {}
+
+impl Report {
+    /// Reads the file that the generator wrote.
+    pub fn read(path: &Path) -> Result<Report, ReportError> {
+        let bytes = fs::read(path).map_err(ReportError::File)?;
+        let value: Value = serde_json::from_slice(&bytes).map_err(ReportError::Json)?;
+        match value["schema"].as_u64() {
+            Some(SCHEMA) => Ok(Report(value)),
+            _ => Err(ReportError::Schema { found: value["schema"].clone() }),
+        }
+    }
+
+    /// The figures that `load` is about.
+    pub fn figures(&self, load: Load) -> Result<BTreeMap<Metric, f64>, ReportError> {
+        load.metrics()
+            .iter()
+            .map(|&metric| {
+                let pointer = pointer(load, metric);
+                let number = self.0.pointer(pointer).and_then(Value::as_f64);
+                number.map(|number| (metric, number)).ok_or(ReportError::FigureMissing { pointer })
+            })
+            .collect()
+    }
+
+    /// Everything that stands against taking the figures at face value, in words.
+    pub fn flags(&self) -> Vec<String> {
+        let list = |name: &str| self.0[name].as_array().map(Vec::as_slice).unwrap_or_default();
+        let mut flags: Vec<String> = list("reasons")
+            .iter()
+            .map(|reason| reason["text"].as_str().map_or_else(|| reason.to_string(), str::to_owned))
+            .collect();
+        if self.0["honest"] != true && flags.is_empty() {
+            flags.push("the generator calls the run dishonest without a reason".into());
+        }
+        if self.0["kept_up"] == false {
+            let records = |which: &str| &self.0["produce"][which]["records"];
+            flags.push(format!(
+                "the broker fell behind: {} of {} intended records were acknowledged in time",
+                records("acked"),
+                records("intended")
+            ));
+        }
+        for error in list("errors") {
+            let part = |name: &str| error[name].as_str().unwrap_or_default();
+            flags.push(format!("the broker answered {} with {} {} times", part("api"), part("name"), error["times"]));
+        }
+        if self.0["audit"]["passed"] == false {
+            let counts = ["lost", "duplicates", "reordered", "misplaced", "invented", "corrupt_batches"]
+                .map(|name| format!("{name} {}", self.0["audit"][name]));
+            flags.push(format!("the audit failed: {}", counts.join(", ")));
+        }
+        if self.0["outcome"] != "completed" {
+            flags.push(format!("the run ended early: {}", self.0["outcome"]));
+        }
+        flags
+    }
+
+    /// The whole report.
+    pub fn into_json(self) -> Value {
+        self.0
+    }
+}
+
+/// Where the report has a figure.
+fn pointer(load: Load, metric: Metric) -> &'static str {
+    let by_load = |produce, fetch, end_to_end| match load {
+        Load::Produce { .. } | Load::Idle => produce,
+        Load::Fetch { .. } => fetch,
+        Load::EndToEnd { .. } => end_to_end,
+    };
+    match metric {
+        Metric::MegabytesPerSecond => {
+            by_load("/produce/throughput/mb_per_s", "/fetch/throughput/mb_per_s", "/fetch/throughput/mb_per_s")
+        }
+        Metric::CpuSecondsPerGb => "/broker_cpu/s_per_gb",
+        Metric::CpuMicrosPerRequest => "/broker_cpu/us_per_request",
+        Metric::CpuCores => "/broker_cpu/cores",
+        Metric::P50Micros => {
+            by_load("/produce/ack_latency_us/p50", "/fetch/latency_us/p50", "/end_to_end_latency_us/p50")
+        }
+        Metric::P99Micros => {
+            by_load("/produce/ack_latency_us/p99", "/fetch/latency_us/p99", "/end_to_end_latency_us/p99")
+        }
+        Metric::P999Micros => {
+            by_load("/produce/ack_latency_us/p99_9", "/fetch/latency_us/p99_9", "/end_to_end_latency_us/p99_9")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::cases::{CASES, find};
+    use crate::process::TempDir;
+
+    /// A report as the generator writes it, cut to what is read here.
+    fn sample() -> Value {
+        let latency = json!({ "count": 10, "p50": 200.0, "p99": 700.0, "p99_9": 4700.0, "max": 9000.0 });
+        json!({
+            "schema": 1,
+            "outcome": "completed",
+            "produce": {
+                "intended": { "records": 1000 },
+                "acked": { "records": 1000 },
+                "throughput": { "mb_per_s": 530.5 },
+                "ack_latency_us": latency.clone(),
+            },
+            "fetch": { "throughput": { "mb_per_s": 2520 }, "latency_us": latency.clone() },
+            "end_to_end_latency_us": latency,
+            "errors": [],
+            "audit": { "passed": true, "lost": 0 },
+            "broker_cpu": { "cores": 0.98, "s_per_gb": 1.85, "us_per_request": 121.0 },
+            "kept_up": true,
+            "honest": true,
+            "reasons": [],
+        })
+    }
+
+    fn read(value: &Value) -> Result<Report, ReportError> {
+        let temp = TempDir::create(&std::env::temp_dir(), "weir-report-test").unwrap();
+        let path = temp.path().join("report.json");
+        fs::write(&path, value.to_string()).unwrap();
+        Report::read(&path)
+    }
+
+    fn target() -> Target {
+        Target { bootstrap: "127.0.0.1:9092".into(), flush_each: false, retention_bytes: None }
+    }
+
+    fn settings() -> Settings {
+        crate::record::tests::circumstances().settings
+    }
+
+    #[test]
+    fn every_load_finds_its_figures() {
+        let report = read(&sample()).unwrap();
+        for case in CASES.iter().filter(|case| case.load != Load::Idle) {
+            let figures = report.figures(case.load).unwrap();
+            assert_eq!(figures.len(), case.load.metrics().len(), "{}", case.name);
+        }
+        let figures = report.figures(find("produce-64k").unwrap().load).unwrap();
+        assert_eq!(figures[&Metric::MegabytesPerSecond], 530.5);
+        assert_eq!(figures[&Metric::P999Micros], 4700.0);
+        let figures = report.figures(find("fetch-1m").unwrap().load).unwrap();
+        assert_eq!(figures[&Metric::MegabytesPerSecond], 2520.0);
+        assert_eq!(report.flags(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn doubts_are_carried_through() {
+        let mut value = sample();
+        value["honest"] = json!(false);
+        value["reasons"] = json!([{ "code": "generator_cpu", "text": "a generator thread used 99 %" }]);
+        value["kept_up"] = json!(false);
+        value["produce"]["acked"]["records"] = json!(900);
+        value["errors"] =
+            json!([{ "api": "Produce", "code": 7, "name": "REQUEST_TIMED_OUT", "times": 3, "records": 30 }]);
+        value["audit"] = json!({ "passed": false, "lost": 5, "duplicates": 0 });
+        value["outcome"] = json!("interrupted");
+        let flags = read(&value).unwrap().flags();
+        let expected = [
+            "a generator thread used 99 %",
+            "900 of 1000 intended",
+            "Produce with REQUEST_TIMED_OUT 3 times",
+            "lost 5",
+            "ended early",
+        ];
+        assert_eq!(flags.len(), expected.len(), "{flags:?}");
+        for (flag, words) in flags.iter().zip(expected) {
+            assert!(flag.contains(words), "{flag}");
+        }
+
+        let mut silent = sample();
+        silent["honest"] = json!(false);
+        assert_eq!(read(&silent).unwrap().flags().len(), 1);
+    }
+
+    #[test]
+    fn a_report_of_another_form_or_with_a_hole_is_refused() {
+        let mut other = sample();
+        other["schema"] = json!(2);
+        assert!(matches!(read(&other), Err(ReportError::Schema { .. })));
+        assert!(matches!(read(&json!("no object")), Err(ReportError::Schema { .. })));
+        let mut hole = sample();
+        hole["broker_cpu"] = Value::Null;
+        let load = find("produce-64k").unwrap().load;
+        let missing = read(&hole).unwrap().figures(load).unwrap_err();
+        assert!(missing.to_string().contains("/broker_cpu/s_per_gb"), "{missing}");
+        assert!(matches!(Report::read(Path::new("/no/such/file")), Err(ReportError::File(_))));
+    }
+
+    #[test]
+    fn command_lines_say_what_the_table_says() {
+        let line = |name: &str, target: &Target| {
+            measured(find(name).unwrap().load, target, &settings(), 42, Path::new("/tmp/r.json")).join(" ")
+        };
+        assert_eq!(
+            line("fleet-170b", &target()),
+            "produce --bootstrap 127.0.0.1:9092 --topic load --partitions 64 --connections 64 --in-flight 10 \
+             --batch-records 1 --record-size 100 --warmup 3s --duration 6s --pin 1 --broker-pid 42 --json /tmp/r.json"
+        );
+        assert!(line("trickle", &target()).contains(" --rate 1000 --tick 1ms "));
+        assert!(line("e2e-1m", &target()).starts_with("e2e "));
+        assert!(line("fetch-1m", &target()).contains(" --max-bytes 1048576 "));
+        assert!(!line("flush-16k", &target()).contains("flush.messages"));
+        let flushed = Target { flush_each: true, retention_bytes: Some(5), ..target() };
+        let text = line("flush-16k", &flushed);
+        assert!(text.contains(" --topic-config flush.messages=1 --topic-config retention.bytes=5 "), "{text}");
+    }
+}

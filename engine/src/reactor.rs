@@ -12,6 +12,8 @@ mod calls;
 mod doorbell;
 mod notify;
 mod ready;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 use std::cell::{Cell, RefCell};

@@ -46,6 +46,7 @@ impl Store {
 
     /// Flushes what has to be flushed; `everything` means all that is durable.
     pub(crate) async fn checkpoint(&self, everything: bool) -> io::Result<()> {
+        let _turn = self.shared.checkpoint_turn.enter().await;
         let journal = &self.shared.journal;
         let full = journal.newest_full().filter(|_| everything || journal.wants_checkpoint());
         let (slots, newest) = {
@@ -72,7 +73,7 @@ impl Store {
 
     /// Writes what is durable of these partitions to their segments, whole blocks, and completes rolled segments.
     async fn flush(&self, slots: &[Slot]) -> io::Result<()> {
-        let mut staging = self.state_mut().staging.take().expect("one checkpoint at a time");
+        let mut staging = self.state_mut().staging.take().expect("checkpoints take turns");
         let result = self.flush_through(&mut staging, slots).await;
         self.state_mut().staging = Some(staging);
         result

@@ -15,6 +15,7 @@ use crate::gather::ClosedGroup;
 use crate::io::{File, Open};
 use crate::join::all;
 use crate::log::Mark;
+use crate::reactor::Reactor;
 use crate::segment::{self, Segment};
 use crate::store::{Durability, Health, Slot, Store};
 
@@ -139,7 +140,8 @@ impl Store {
             writes.push(Box::pin(async move { reactor.write_at(&file, write.pos, write.bytes.clone()).await }));
         }
         for group in &commit.groups {
-            let place = journal.place(reactor, group.seq, group.bytes.len() as u64).await?;
+            let len = group.bytes.len() as u64;
+            let place = self.when_there_is_space(async || journal.place(reactor, group.seq, len).await).await?;
             if files.is_empty() || place.pos == 0 {
                 files.push(place.file.clone());
             }
@@ -175,7 +177,10 @@ impl Store {
             let Some(at) = partition.log.find_base(done.segment_base) else { continue };
             let segment = &mut partition.log.segments[at];
             segment.flushed = segment.flushed.max(done.flushed);
-            partition.dirty_since = Some(done.rest_seq);
+            // All older bytes are in the segment now, unless an older segment still waits for its completion.
+            if !partition.log.has_unsealed() || partition.dirty_since.is_none() {
+                partition.dirty_since = Some(done.rest_seq);
+            }
         }
         for &(slot, end) in &commit.ends {
             let Some(partition) = state.partition_mut(slot) else { continue };
@@ -207,6 +212,8 @@ impl Store {
             }
             let doubled = (2 * segment.end_pos).min(segment.end_pos + state.options.limits.segment_allocate_bytes);
             let ahead = Segment::block_ceil(doubled.min(partition.config.segment_bytes).max(end));
+            // A reader opens a segment as it is; its length means something once it is sealed.
+            let ahead = (end > segment.allocated).then_some(ahead);
             (segment.file.clone(), segment::log_path(&partition.log.dir, base), partition.log.dir.clone(), ahead)
         };
         let (file, path, dir, ahead) = found;
@@ -219,20 +226,10 @@ impl Store {
                 file
             }
         };
-        let allocated = self.when_there_is_space(async || {
-            let mut len = ahead;
-            let mut result = reactor.allocate(&file, len).await;
-            if result.as_ref().is_err_and(is_full) {
-                // The space ahead is a convenience, what the commit writes is not.
-                len = Segment::block_ceil(end);
-                result = reactor.allocate(&file, len).await;
-            }
-            match result {
-                Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(len),
-                result => result.map(|()| len),
-            }
-        });
-        let allocated = allocated.await?;
+        let allocated = match ahead {
+            Some(ahead) => self.when_there_is_space(async || allocate(reactor, &file, ahead, end).await).await?,
+            None => 0,
+        };
         let mut state = self.state_mut();
         let Some(partition) = state.partition_mut(slot) else { return Ok(None) };
         let Some(at) = partition.log.find_base(base) else { return Ok(None) };
@@ -261,6 +258,20 @@ impl Store {
                 }
             }
         }
+    }
+}
+
+/// Sets space aside up to `ahead`, or up to `end` where there is no more. Returns how far.
+async fn allocate(reactor: &Reactor, file: &File, ahead: u64, end: u64) -> io::Result<u64> {
+    let mut len = ahead;
+    let mut result = reactor.allocate(file, len).await;
+    if result.as_ref().is_err_and(is_full) {
+        len = Segment::block_ceil(end);
+        result = reactor.allocate(file, len).await;
+    }
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(len),
+        result => result.map(|()| len),
     }
 }
 

@@ -1,9 +1,10 @@
-//! Waiting for several operations at once.
+//! Waiting for several operations at once, and for one's turn.
 
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::task::Poll;
+use std::task::{Poll, Waker};
 
 /// Runs all tasks to their end, also when one has failed, and gives the first error. All of them: an operation that is
 /// still writing when its commit is given up could land in blocks that have been used again.
@@ -25,4 +26,35 @@ pub(crate) async fn all(mut tasks: Vec<Pin<Box<dyn Future<Output = io::Result<()
         Poll::Ready(first_error.take().map_or(Ok(()), Err))
     })
     .await
+}
+
+/// Lets one task at a time do what must not overlap with itself.
+#[derive(Default)]
+pub(crate) struct Turnstile {
+    taken: Cell<bool>,
+    waiters: RefCell<Vec<Waker>>,
+}
+
+/// The turn, until dropped.
+pub(crate) struct Turn<'a>(&'a Turnstile);
+
+impl Turnstile {
+    pub(crate) async fn enter(&self) -> Turn<'_> {
+        std::future::poll_fn(|context| {
+            if self.taken.replace(true) {
+                self.waiters.borrow_mut().push(context.waker().clone());
+                return Poll::Pending;
+            }
+            Poll::Ready(())
+        })
+        .await;
+        Turn(self)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.taken.set(false);
+        self.0.waiters.borrow_mut().drain(..).for_each(Waker::wake);
+    }
 }

@@ -28,7 +28,7 @@ pub(crate) struct JournalFiles {
     file_bytes: u64,
     max_files: usize,
     files: RefCell<Files>,
-    /// Rings when a file has become free.
+    /// Rings when the creation of a file has ended.
     freed: Notify,
     zeros: Slice,
     creating: Cell<bool>,
@@ -79,18 +79,26 @@ impl JournalFiles {
         self.direct
     }
 
-    /// Finds the place of group `seq`, which takes `len` bytes. Waits, when all files are full, for the checkpoint.
+    /// Finds the place of group `seq`, which takes `len` bytes. A file is made when all are full: a checkpoint needs the
+    /// journal to free the journal. Appends are kept away long before ([`JournalFiles::is_short`]), so what can still
+    /// come is bounded by the memory that holds it.
     pub(crate) async fn place(&self, reactor: &Reactor, seq: u64, len: u64) -> io::Result<Place> {
         loop {
             if let Some(place) = self.try_place(seq, len) {
                 return Ok(place);
             }
-            if self.files.borrow().created < self.max_files && !self.creating.get() {
-                self.add_file(reactor).await?;
-            } else {
+            if self.creating.get() {
                 self.freed.wait().await;
+            } else {
+                self.add_file(reactor).await?;
             }
         }
+    }
+
+    /// True when the last file is in use. No append should add to it until a checkpoint has freed one.
+    pub(crate) fn is_short(&self) -> bool {
+        let files = self.files.borrow();
+        files.full.len() + 1 >= self.max_files && files.free.is_empty()
     }
 
     fn try_place(&self, seq: u64, len: u64) -> Option<Place> {
@@ -113,13 +121,15 @@ impl JournalFiles {
         let number = self.files.borrow().created;
         let path = self.dir.join(file_name(self.incarnation, self.core, number));
         let created = create(reactor, &path, self.direct, self.file_bytes, &self.zeros).await;
+        let synced = reactor.sync_dir(&self.dir).await;
         self.creating.set(false);
+        // Rings in any case: whoever waits for this file has to see that it did not come.
+        self.freed.notify();
         let file = created?;
-        reactor.sync_dir(&self.dir).await?;
+        synced?;
         let files = &mut *self.files.borrow_mut();
         files.created += 1;
         files.free.push(file);
-        self.freed.notify();
         Ok(())
     }
 
@@ -146,9 +156,6 @@ impl JournalFiles {
         while files.full.front().is_some_and(|(_, last_seq)| *last_seq <= seq) {
             let (file, _) = files.full.pop_front().expect("looked at above");
             files.free.push(file);
-        }
-        if !files.free.is_empty() {
-            self.freed.notify();
         }
     }
 }

@@ -163,15 +163,15 @@ impl Store {
         Ok(Some(start))
     }
 
-    /// Commits what was appended, moves it all into segments, and refuses appends from then on.
+    /// Refuses appends from now on, commits what was appended and moves it into segments.
     pub async fn close(&self) -> io::Result<()> {
-        let seq = self.state().gather.commit;
-        let pending = !self.state().touched.is_empty();
-        if pending {
-            self.shared.work.notify();
-            self.wait_commit(seq).await.map_err(|failed| io::Error::other(failed.to_string()))?;
-        }
-        self.state_mut().health = Health::Failed("closed".to_owned());
+        let newest = {
+            let mut state = self.state_mut();
+            state.health = Health::Closed;
+            state.newest_commit()
+        };
+        self.shared.work.notify();
+        self.wait_commit(newest).await.map_err(|failed| io::Error::other(failed.to_string()))?;
         self.checkpoint(true).await
     }
 

@@ -90,7 +90,7 @@ pub enum AppendError {
     Busy,
     /// The disk is full. Nothing is appended until there is space again; reading goes on.
     DiskFull,
-    /// The store failed and acknowledges nothing any more.
+    /// The store was closed, or failed and acknowledges nothing any more.
     Failed,
 }
 

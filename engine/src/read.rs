@@ -52,8 +52,6 @@ pub enum ReadError {
     UnknownPartition,
     /// The offset lies outside of what the partition holds.
     OutOfRange,
-    /// No memory at this moment.
-    Busy,
     /// The segment's bytes are not batches where batches should be.
     Corrupt,
     /// The disk failed.
@@ -172,7 +170,7 @@ impl Store {
                 let state = self.state();
                 let log = &state.partition(slot).ok_or(ReadError::UnknownPartition)?.log;
                 let segment = &log.segments[log.find_offset(offset)];
-                let index = segment.index.as_ref().ok_or(ReadError::Busy)?;
+                let index = segment.index.as_ref().ok_or(ReadError::OutOfRange)?;
                 let holds = index.max_timestamp_ms() >= timestamp_ms;
                 let start = index.offset_before_time(segment.base, timestamp_ms).max(offset);
                 (segment.end_offset, if holds { start } else { segment.end_offset })
@@ -284,10 +282,16 @@ impl Store {
         let stop = (cold.pos + wanted as u64).min(cold.end);
         let file_stop = stop.min(cold.flushed);
         let total = (stop - start) as usize + BLOCK_BYTES;
-        let mut writer = {
-            let mut state = self.state_mut();
-            let large = (total > state.options.limits.chunk_bytes).then_some(total);
-            state.take_chunk(large).map_err(|_| ReadError::Busy)?
+        let large = (total > self.state().options.limits.chunk_bytes).then_some(total);
+        let mut writer = loop {
+            let taken = self.state_mut().take_chunk(large);
+            match taken {
+                Ok(writer) => break writer,
+                Err(_) => {
+                    self.shared.pressure.notify();
+                    self.wait_capacity().await;
+                }
+            }
         };
         if file_stop > start {
             let file = match &cold.file {
@@ -331,7 +335,7 @@ impl State {
             return Err(ReadError::OutOfRange);
         }
         let segment = &log.segments[log.find_offset(offset)];
-        let index = segment.index.as_ref().ok_or(ReadError::Busy)?;
+        let index = segment.index.as_ref().ok_or(ReadError::OutOfRange)?;
         let end = if segment.base == log.durable.segment_base { log.durable.pos } else { segment.end_pos };
         Ok(Cold {
             file: segment.file.clone(),

@@ -16,6 +16,7 @@ use wire::batch::{self, BatchView};
 use crate::cache::{ChunkPool, ChunkWriter};
 use crate::direct::{Direct, DirectDone, DirectWrite};
 use crate::gather::{FullChunk, Gather};
+use crate::join::Turnstile;
 use crate::journal::{Entry, EntryKind};
 use crate::journal_files::JournalFiles;
 use crate::limits::{BLOCK_BYTES, Limits};
@@ -65,6 +66,7 @@ pub(crate) struct Shared {
     pub(crate) work: Notify,
     /// Rings when journal or memory run short, or a segment has been rolled.
     pub(crate) pressure: Notify,
+    pub(crate) checkpoint_turn: Turnstile,
 }
 
 /// Whether the store accepts appends.
@@ -73,6 +75,8 @@ pub(crate) enum Health {
     Running,
     /// Space could not be allocated. Appends are refused until it can.
     DiskFull,
+    /// The store was closed in good order.
+    Closed,
     /// A write or a sync failed. Nothing is acknowledged any more.
     Failed(String),
 }
@@ -133,8 +137,14 @@ impl Store {
             capacity_waiters: Vec::new(),
             options,
         };
-        let shared =
-            Shared { reactor, state: RefCell::new(state), journal, work: Notify::new(), pressure: Notify::new() };
+        let shared = Shared {
+            reactor,
+            state: RefCell::new(state),
+            journal,
+            work: Notify::new(),
+            pressure: Notify::new(),
+            checkpoint_turn: Turnstile::default(),
+        };
         Ok(Store { shared: Rc::new(shared) })
     }
 
@@ -142,6 +152,10 @@ impl Store {
     /// [`Store::committed`] has reached `seq` of the result; readers see it from then on.
     pub fn append(&self, slot: Slot, batch: &BatchView<'_>, leader_epoch: i32) -> Result<Appended, AppendError> {
         let now_ms = self.shared.reactor.unix_ms();
+        if self.shared.journal.is_short() {
+            self.shared.pressure.notify();
+            return Err(AppendError::Busy);
+        }
         let mut state = self.shared.state.borrow_mut();
         let result = state.append(slot, batch, leader_epoch, now_ms);
         match result {
@@ -204,7 +218,7 @@ impl State {
         match self.health {
             Health::Running => {}
             Health::DiskFull => return Err(AppendError::DiskFull),
-            Health::Failed(_) => return Err(AppendError::Failed),
+            Health::Closed | Health::Failed(_) => return Err(AppendError::Failed),
         }
         let newest_commit = self.newest_commit();
         let partition = self.partition_mut(slot).ok_or(AppendError::UnknownPartition)?;
@@ -370,6 +384,8 @@ impl State {
         let floor = Segment::block_floor(end.pos);
         let missing = (floor - flushed) as usize;
         if missing > chunk_bytes || partition.flushing {
+            // A batch that must go this way waits for the checkpoint.
+            self.memory_short |= oversize;
             return Err(AppendError::Busy);
         }
         let writer = self.take_chunk(oversize.then_some(len + BLOCK_BYTES))?;
@@ -487,7 +503,7 @@ impl State {
     }
 
     /// The number of the newest commit that carries anything.
-    fn newest_commit(&self) -> u64 {
+    pub(crate) fn newest_commit(&self) -> u64 {
         if self.touched.is_empty() { self.gather.commit - 1 } else { self.gather.commit }
     }
 

@@ -77,11 +77,13 @@ impl std::error::Error for DecodeError {}
 
 impl<'a> Reader<'a> {
     /// A reader over one frame, with [`DEFAULT_BUDGET`].
+    #[inline]
     pub fn new(frame: &'a [u8]) -> Self {
         Self::with_budget(frame, DEFAULT_BUDGET)
     }
 
     /// A reader whose arrays may take `budget` bytes of memory together.
+    #[inline]
     pub fn with_budget(frame: &'a [u8], budget: usize) -> Self {
         Self { frame, rest: frame, budget }
     }
@@ -215,11 +217,13 @@ impl<'a> Reader<'a> {
     }
 
     /// A string.
+    #[inline]
     pub fn string(&mut self, flexible: bool) -> Result<&'a str, DecodeError> {
         self.nullable_string(flexible)?.ok_or(DecodeError::UnexpectedNull)
     }
 
     /// A string or null.
+    #[inline]
     pub fn nullable_string(&mut self, flexible: bool) -> Result<Option<&'a str>, DecodeError> {
         let Some(len) = self.len(flexible, true)? else { return Ok(None) };
         // The compact form could say more, but Kafka refuses it too: strings are at most this long in memory.
@@ -235,6 +239,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Bytes or records, or null.
+    #[inline]
     pub fn nullable_bytes(&mut self, flexible: bool) -> Result<Option<&'a [u8]>, DecodeError> {
         match self.len(flexible, false)? {
             Some(len) => self.take(len).map(Some),
@@ -270,6 +275,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The count of an array whose elements take at least `min_size` bytes each, for those who read in place.
+    #[inline]
     pub(crate) fn count(&mut self, flexible: bool, min_size: usize) -> Result<usize, DecodeError> {
         let count = self.len(flexible, false)?.ok_or(DecodeError::UnexpectedNull)?;
         if count.checked_mul(min_size).is_none_or(|bytes| bytes > self.rest.len()) {
@@ -301,7 +307,17 @@ impl<'a> Reader<'a> {
     }
 
     /// Skips the tagged fields of a struct that knows none.
+    #[inline]
     pub(crate) fn skip_tags(&mut self) -> Result<(), DecodeError> {
+        // Hardly a struct has any.
+        if let [0, rest @ ..] = self.rest {
+            self.rest = rest;
+            return Ok(());
+        }
+        self.skip_some_tags()
+    }
+
+    fn skip_some_tags(&mut self) -> Result<(), DecodeError> {
         let mut tags = self.tags()?;
         while tags.next(self)?.is_some() {
             tags.skip(self);

@@ -142,39 +142,64 @@ impl<'a> Records<'a> {
 
     /// Checks the structure of the records that are left: see [`BatchView::validate_records`].
     pub fn validate(self) -> Result<(), RecordError> {
-        let last_offset_delta = self.last_offset_delta;
+        let mut rest = self.rest;
         let mut previous = -1;
-        for (index, record) in self.enumerate() {
-            let delta = record?.offset_delta;
-            if delta <= previous || delta > last_offset_delta {
-                return Err(RecordError { index: index as i32, fault: RecordFault::OffsetDelta(delta) });
+        for index in self.next_index..self.count {
+            let delta = match Fields::read(&mut rest) {
+                Ok(fields) => fields.offset_delta,
+                Err(fault) => return Err(RecordError { index, fault }),
+            };
+            if delta <= previous || delta > self.last_offset_delta {
+                return Err(RecordError { index, fault: RecordFault::OffsetDelta(delta) });
             }
             previous = delta;
         }
-        Ok(())
+        match rest.len() {
+            0 => Ok(()),
+            bytes => Err(RecordError { index: self.count, fault: RecordFault::TrailingBytes { bytes } }),
+        }
     }
 
     fn read(&mut self) -> Result<Record<'a>, RecordFault> {
-        let length = varint::read_i32(&mut self.rest)?;
-        let (mut record, rest) = usize::try_from(length)
-            .ok()
-            .and_then(|length| self.rest.split_at_checked(length))
-            .ok_or(RecordFault::Length(length))?;
-        self.rest = rest;
-        record = record.get(1..).ok_or(RecordFault::Cut)?;
-        let timestamp_delta = varint::read_i64(&mut record)?;
-        let offset_delta = varint::read_i32(&mut record)?;
-        let key = read_nullable(&mut record)?;
-        let value = read_nullable(&mut record)?;
-        let headers = Headers::read(record)?;
+        let fields = Fields::read(&mut self.rest)?;
         Ok(Record {
-            offset: self.base_offset.wrapping_add(i64::from(offset_delta)),
-            timestamp: self.append_time.unwrap_or(self.base_timestamp.wrapping_add(timestamp_delta)),
-            offset_delta,
-            timestamp_delta,
-            key,
-            value,
-            headers,
+            offset: self.base_offset.wrapping_add(i64::from(fields.offset_delta)),
+            timestamp: self.append_time.unwrap_or(self.base_timestamp.wrapping_add(fields.timestamp_delta)),
+            offset_delta: fields.offset_delta,
+            timestamp_delta: fields.timestamp_delta,
+            key: fields.key,
+            value: fields.value,
+            headers: fields.headers,
+        })
+    }
+}
+
+/// A record as it is stored.
+struct Fields<'a> {
+    timestamp_delta: i64,
+    offset_delta: i32,
+    key: Option<&'a [u8]>,
+    value: Option<&'a [u8]>,
+    headers: Headers<'a>,
+}
+
+impl<'a> Fields<'a> {
+    /// Reads one record and moves `rest` behind it. Inlined, so that validation pays only for what it looks at.
+    #[inline(always)]
+    fn read(rest: &mut &'a [u8]) -> Result<Fields<'a>, RecordFault> {
+        let length = varint::read_i32(rest)?;
+        let (mut record, behind) = usize::try_from(length)
+            .ok()
+            .and_then(|length| rest.split_at_checked(length))
+            .ok_or(RecordFault::Length(length))?;
+        *rest = behind;
+        record = record.get(1..).ok_or(RecordFault::Cut)?;
+        Ok(Fields {
+            timestamp_delta: varint::read_i64(&mut record)?,
+            offset_delta: varint::read_i32(&mut record)?,
+            key: read_nullable(&mut record)?,
+            value: read_nullable(&mut record)?,
+            headers: Headers::read(record)?,
         })
     }
 }
@@ -221,7 +246,14 @@ impl<'a> Headers<'a> {
     }
 
     /// Reads and checks what follows the value of a record up to its end.
-    fn read(mut bytes: &'a [u8]) -> Result<Headers<'a>, RecordFault> {
+    #[inline(always)]
+    fn read(bytes: &'a [u8]) -> Result<Headers<'a>, RecordFault> {
+        // Most records have none.
+        if bytes == [0] { Ok(Headers::default()) } else { Headers::read_some(bytes) }
+    }
+
+    #[inline(never)]
+    fn read_some(mut bytes: &'a [u8]) -> Result<Headers<'a>, RecordFault> {
         let count = varint::read_i32(&mut bytes)?;
         // Two lengths of a byte each are the smallest header.
         if usize::try_from(count).map_or(true, |count| count > bytes.len() / 2) {
@@ -259,7 +291,7 @@ fn read_header<'a>(bytes: &mut &'a [u8]) -> Result<Header<'a>, RecordFault> {
     Ok(Header { key, value: read_nullable(bytes)? })
 }
 
-#[inline]
+#[inline(always)]
 fn read_nullable<'a>(bytes: &mut &'a [u8]) -> Result<Option<&'a [u8]>, RecordFault> {
     let length = varint::read_i32(bytes)?;
     if length == -1 {

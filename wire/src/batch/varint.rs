@@ -11,7 +11,7 @@ pub(super) enum VarintError {
 }
 
 /// Reads an `i32` from the front of `bytes` and moves `bytes` behind it.
-#[inline]
+#[inline(always)]
 pub(super) fn read_i32(bytes: &mut &[u8]) -> Result<i32, VarintError> {
     let raw = match read(bytes)? {
         raw if raw <= u64::from(u32::MAX) => raw as u32,
@@ -21,7 +21,7 @@ pub(super) fn read_i32(bytes: &mut &[u8]) -> Result<i32, VarintError> {
 }
 
 /// Reads an `i64` from the front of `bytes` and moves `bytes` behind it.
-#[inline]
+#[inline(always)]
 pub(super) fn read_i64(bytes: &mut &[u8]) -> Result<i64, VarintError> {
     let raw = read(bytes)?;
     Ok((raw >> 1) as i64 ^ -((raw & 1) as i64))
@@ -51,15 +51,20 @@ pub(super) fn len_i64(value: i64) -> usize {
     len((value << 1 ^ value >> 63) as u64)
 }
 
-#[inline]
+#[inline(always)]
 fn read(bytes: &mut &[u8]) -> Result<u64, VarintError> {
-    // Most lengths and deltas take one byte.
-    let (&first, rest) = bytes.split_first().ok_or(VarintError::Cut)?;
-    if first < 0x80 {
-        *bytes = rest;
-        return Ok(u64::from(first));
+    // Most lengths and deltas take one byte or two.
+    match *bytes {
+        [first, rest @ ..] if *first < 0x80 => {
+            *bytes = rest;
+            Ok(u64::from(*first))
+        }
+        [first, second, rest @ ..] if *second < 0x80 => {
+            *bytes = rest;
+            Ok(u64::from(*first & 0x7f) | u64::from(*second) << 7)
+        }
+        _ => read_long(bytes),
     }
-    read_long(bytes)
 }
 
 fn read_long(bytes: &mut &[u8]) -> Result<u64, VarintError> {

@@ -59,14 +59,19 @@ impl<'a> ProduceView<'a> {
         let acks = r.i16()?;
         let timeout_ms = r.i32()?;
         let (partitions_len, tags_len) = if flexible { (1, 1) } else { (4, 0) };
-        let count = r.count(flexible, TopicRef::min_size(flexible, version) + partitions_len + tags_len)?;
-        let topics = ProduceTopics { reader: r, left: count, version };
-        let mut walk = topics.clone();
+        let left = r.count(flexible, TopicRef::min_size(flexible, version) + partitions_len + tags_len)?;
+        let topics = ProduceTopics { rest: r.rest(), left, version };
         let mut partition_count = 0;
-        while let Some(topic) = walk.read()? {
-            partition_count += topic.partitions.left;
+        for _ in 0..left {
+            let (_, count) = read_topic(&mut r, version)?;
+            partition_count += count;
+            for _ in 0..count {
+                read_partition(&mut r, flexible)?;
+            }
+            if flexible {
+                r.skip_tags()?;
+            }
         }
-        let mut r = walk.reader;
         if flexible {
             r.skip_tags()?;
         }
@@ -102,39 +107,40 @@ pub struct ProducePartition<'a> {
 /// The topics of a Produce request.
 #[derive(Debug, Clone)]
 pub struct ProduceTopics<'a> {
-    reader: Reader<'a>,
+    rest: &'a [u8],
     left: usize,
     version: i16,
 }
 
 impl<'a> ProduceTopics<'a> {
-    /// Reads one topic, and passes over its partitions.
-    fn read(&mut self) -> Result<Option<ProduceTopic<'a>>, DecodeError> {
-        if self.left == 0 {
-            return Ok(None);
-        }
-        self.left -= 1;
+    #[inline]
+    fn read(&mut self) -> Result<ProduceTopic<'a>, DecodeError> {
         let flexible = self.version >= FLEXIBLE_FROM;
-        let topic = TopicRef::read(&mut self.reader, flexible, self.version)?;
-        // Index, length of the records, and tags where there are any.
-        let left = self.reader.count(flexible, if flexible { 6 } else { 8 })?;
-        let partitions = ProducePartitions { reader: self.reader.clone(), left, flexible };
-        let mut walk = partitions.clone();
-        while walk.read()?.is_some() {}
-        self.reader = walk.reader;
-        if flexible {
-            self.reader.skip_tags()?;
+        let mut r = Reader::new(self.rest);
+        let (topic, left) = read_topic(&mut r, self.version)?;
+        let partitions = ProducePartitions { rest: r.rest(), left, flexible };
+        self.left -= 1;
+        // Nothing follows the last topic, so its partitions need not be passed over.
+        if self.left > 0 {
+            for _ in 0..left {
+                read_partition(&mut r, flexible)?;
+            }
+            if flexible {
+                r.skip_tags()?;
+            }
         }
-        Ok(Some(ProduceTopic { topic, partitions }))
+        self.rest = r.rest();
+        Ok(ProduceTopic { topic, partitions })
     }
 }
 
 impl<'a> Iterator for ProduceTopics<'a> {
     type Item = ProduceTopic<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<ProduceTopic<'a>> {
         // Parsing has read the same bytes without an error.
-        self.read().ok().flatten()
+        if self.left == 0 { None } else { self.read().ok() }
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -147,25 +153,9 @@ impl ExactSizeIterator for ProduceTopics<'_> {}
 /// The partitions of one topic of a Produce request.
 #[derive(Debug, Clone)]
 pub struct ProducePartitions<'a> {
-    reader: Reader<'a>,
+    rest: &'a [u8],
     left: usize,
     flexible: bool,
-}
-
-impl<'a> ProducePartitions<'a> {
-    #[inline]
-    fn read(&mut self) -> Result<Option<ProducePartition<'a>>, DecodeError> {
-        if self.left == 0 {
-            return Ok(None);
-        }
-        self.left -= 1;
-        let index = self.reader.i32()?;
-        let records = self.reader.nullable_bytes(self.flexible)?;
-        if self.flexible {
-            self.reader.skip_tags()?;
-        }
-        Ok(Some(ProducePartition { index, records }))
-    }
 }
 
 impl<'a> Iterator for ProducePartitions<'a> {
@@ -173,8 +163,15 @@ impl<'a> Iterator for ProducePartitions<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<ProducePartition<'a>> {
+        if self.left == 0 {
+            return None;
+        }
+        self.left -= 1;
+        let mut r = Reader::new(self.rest);
         // Parsing has read the same bytes without an error.
-        self.read().ok().flatten()
+        let partition = read_partition(&mut r, self.flexible).ok();
+        self.rest = r.rest();
+        partition
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -183,3 +180,22 @@ impl<'a> Iterator for ProducePartitions<'a> {
 }
 
 impl ExactSizeIterator for ProducePartitions<'_> {}
+
+/// Reads a topic up to its partitions, and their number.
+#[inline]
+fn read_topic<'a>(r: &mut Reader<'a>, version: i16) -> Result<(TopicRef<'a>, usize), DecodeError> {
+    let flexible = version >= FLEXIBLE_FROM;
+    let topic = TopicRef::read(r, flexible, version)?;
+    // Index, length of the records, and tags where there are any.
+    Ok((topic, r.count(flexible, if flexible { 6 } else { 8 })?))
+}
+
+#[inline(always)]
+fn read_partition<'a>(r: &mut Reader<'a>, flexible: bool) -> Result<ProducePartition<'a>, DecodeError> {
+    let index = r.i32()?;
+    let records = r.nullable_bytes(flexible)?;
+    if flexible {
+        r.skip_tags()?;
+    }
+    Ok(ProducePartition { index, records })
+}

@@ -8,6 +8,10 @@ use crate::{EncodeError, put};
 const LOG_START_OFFSET_FROM: i16 = 5;
 const RECORD_ERRORS_FROM: i16 = 8;
 const CURRENT_LEADER_FROM: i16 = 10;
+/// A partition without errors in a flexible version, in bytes.
+const PARTITION_LEN: usize = 30 + NO_ERRORS_NOR_TAGS.len();
+/// In a flexible version: an empty array of record errors, a null error message, no tagged fields.
+const NO_ERRORS_NOR_TAGS: [u8; 3] = [1, 0, 0];
 
 /// What became of one partition's batch. What the version of the response has no field for is not written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,13 +98,32 @@ impl<'o> ProduceResponseWriter<'o> {
     /// Writes one partition.
     pub fn partition(&mut self, partition: &ProducedPartition<'_>) -> Result<(), EncodeError> {
         let last = self.announced.partition();
-        put::i32(self.out, partition.index);
-        put::i16(self.out, partition.error as i16);
-        put::i64(self.out, partition.base_offset);
-        put::i64(self.out, partition.log_append_time_ms);
-        if self.version >= LOG_START_OFFSET_FROM {
-            put::i64(self.out, partition.log_start_offset);
+        let mut bytes = [0; PARTITION_LEN];
+        bytes[..4].copy_from_slice(&partition.index.to_be_bytes());
+        bytes[4..6].copy_from_slice(&(partition.error as i16).to_be_bytes());
+        bytes[6..14].copy_from_slice(&partition.base_offset.to_be_bytes());
+        bytes[14..22].copy_from_slice(&partition.log_append_time_ms.to_be_bytes());
+        bytes[22..30].copy_from_slice(&partition.log_start_offset.to_be_bytes());
+        bytes[30..].copy_from_slice(&NO_ERRORS_NOR_TAGS);
+        let plain = partition.record_errors.is_empty()
+            && partition.error_message.is_none()
+            && (partition.current_leader.is_none() || self.version < CURRENT_LEADER_FROM);
+        if self.flexible && plain {
+            // A success, as nearly all are: one copy.
+            self.out.extend_from_slice(&bytes);
+        } else {
+            let fixed_len = if self.version >= LOG_START_OFFSET_FROM { 30 } else { 22 };
+            self.out.extend_from_slice(&bytes[..fixed_len]);
+            self.details(partition)?;
         }
+        if last {
+            self.end_struct();
+        }
+        Ok(())
+    }
+
+    /// Writes what follows the numbers of a partition.
+    fn details(&mut self, partition: &ProducedPartition<'_>) -> Result<(), EncodeError> {
         if self.version >= RECORD_ERRORS_FROM {
             put::len(self.out, self.flexible, partition.record_errors.len())?;
             for error in partition.record_errors {
@@ -116,9 +139,6 @@ impl<'o> ProduceResponseWriter<'o> {
                 leader.write_tag(self.out, 0);
             }
             _ => self.end_struct(),
-        }
-        if last {
-            self.end_struct();
         }
         Ok(())
     }

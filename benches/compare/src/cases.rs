@@ -93,12 +93,10 @@ pub enum Load {
     Produce {
         /// Connections, and as many partitions.
         connections: u32,
-        /// Requests that a connection sends before it waits for an answer.
-        in_flight: u32,
         /// What a request holds.
         batch: Batch,
-        /// Records per second of an open loop; absent for a closed loop, which sends as fast as it gets answers.
-        rate: Option<u64>,
+        /// When a request is sent.
+        pace: Pace,
     },
     /// Fetch requests for ranges of [`Load::prefill`] bytes that were written just before.
     Fetch {
@@ -113,9 +111,26 @@ pub enum Load {
         rate: u64,
         /// Bytes of a record's value.
         record_bytes: u32,
+        /// Bytes that a batch may have: enough for all records of a tick.
+        batch_bytes: u32,
     },
     /// No clients at all: what the broker burns by itself.
     Idle,
+}
+
+/// When produce requests are sent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Pace {
+    /// As fast as answers come.
+    Closed {
+        /// Requests that a connection sends before it waits for an answer.
+        in_flight: u32,
+    },
+    /// At times fixed in advance, in ticks of 1 ms.
+    Open {
+        /// Records per second.
+        rate: u64,
+    },
 }
 
 /// The content of one produce request.
@@ -219,10 +234,12 @@ impl Load {
         use Metric::*;
         match self {
             // With one request at a time there is nothing but latency.
-            Load::Produce { rate: None, connections: 1, in_flight: 1, .. } => &[P50Micros, P99Micros],
-            Load::Produce { rate: None, .. } | Load::Fetch { .. } => &[MegabytesPerSecond, CpuSecondsPerGb],
+            Load::Produce { connections: 1, pace: Pace::Closed { in_flight: 1 }, .. } => &[P50Micros, P99Micros],
+            Load::Produce { pace: Pace::Closed { .. }, .. } | Load::Fetch { .. } => {
+                &[MegabytesPerSecond, CpuSecondsPerGb]
+            }
             Load::EndToEnd { .. } => &[P50Micros, P99Micros, P999Micros],
-            Load::Produce { rate: Some(_), .. } | Load::Idle => &[CpuCores],
+            Load::Produce { pace: Pace::Open { .. }, .. } | Load::Idle => &[CpuCores],
         }
     }
 
@@ -230,10 +247,10 @@ impl Load {
     pub fn metrics(self) -> &'static [Metric] {
         use Metric::*;
         match self {
-            Load::Produce { rate: None, .. } => {
+            Load::Produce { pace: Pace::Closed { .. }, .. } => {
                 &[MegabytesPerSecond, CpuSecondsPerGb, CpuMicrosPerRequest, P50Micros, P99Micros, P999Micros]
             }
-            Load::Produce { rate: Some(_), .. } => &[CpuCores, P50Micros, P99Micros, P999Micros],
+            Load::Produce { pace: Pace::Open { .. }, .. } => &[CpuCores, P50Micros, P99Micros, P999Micros],
             Load::Fetch { .. } => &[MegabytesPerSecond, CpuSecondsPerGb, P50Micros, P99Micros],
             Load::EndToEnd { .. } => &[P50Micros, P99Micros, P999Micros, CpuCores],
             Load::Idle => &[CpuCores],
@@ -253,7 +270,11 @@ const FLUSHED: &[Class] = &[Class::DiskAgainstFlushed];
 
 /// A closed loop with five requests in flight on each connection, the default of the Java producer.
 const fn closed(connections: u32, batch: Batch) -> Load {
-    Load::Produce { connections, in_flight: 5, batch, rate: None }
+    Load::Produce { connections, batch, pace: Pace::Closed { in_flight: 5 } }
+}
+
+const fn end_to_end(rate: u64) -> Load {
+    Load::EndToEnd { rate, record_bytes: 100, batch_bytes: 256 << 10 }
 }
 
 /// A record in a batch of its own: 170 bytes with 100 bytes of value.
@@ -324,7 +345,7 @@ pub const CASES: &[Case] = &[
         title: "1 KiB × 64 connections, 10 in flight each",
         short_title: "1 KiB × 64, 10 in flight",
         classes: SHIPPED,
-        load: Load::Produce { connections: 64, in_flight: 10, batch: Batch::Bytes(1 << 10), rate: None },
+        load: Load::Produce { connections: 64, batch: Batch::Bytes(1 << 10), pace: Pace::Closed { in_flight: 10 } },
         floors: &[better(Metric::CpuSecondsPerGb, 10.0), better(Metric::MegabytesPerSecond, 8.0), near_limit(0.88)],
         write_mb_per_s_max: 2_000,
     },
@@ -333,7 +354,7 @@ pub const CASES: &[Case] = &[
         title: "170 B × 64 connections, 10 in flight each (a sensor fleet)",
         short_title: "170 B × 64, 10 in flight",
         classes: SHIPPED,
-        load: Load::Produce { connections: 64, in_flight: 10, batch: ONE_RECORD, rate: None },
+        load: Load::Produce { connections: 64, batch: ONE_RECORD, pace: Pace::Closed { in_flight: 10 } },
         floors: &[better(Metric::CpuSecondsPerGb, 9.0), better(Metric::MegabytesPerSecond, 8.0), near_limit(5.9)],
         write_mb_per_s_max: 1_000,
     },
@@ -351,7 +372,7 @@ pub const CASES: &[Case] = &[
         title: "16 KiB × 8 connections, 1 in flight each",
         short_title: "16 KiB × 8, 1 in flight",
         classes: FLUSHED,
-        load: Load::Produce { connections: 8, in_flight: 1, batch: Batch::Bytes(16 << 10), rate: None },
+        load: Load::Produce { connections: 8, batch: Batch::Bytes(16 << 10), pace: Pace::Closed { in_flight: 1 } },
         floors: &[Floor {
             class: Class::DiskAgainstFlushed,
             metric: Metric::MegabytesPerSecond,
@@ -364,7 +385,7 @@ pub const CASES: &[Case] = &[
         title: "16 KiB × 1 connection, 1 in flight",
         short_title: "16 KiB × 1, 1 in flight",
         classes: FLUSHED,
-        load: Load::Produce { connections: 1, in_flight: 1, batch: Batch::Bytes(16 << 10), rate: None },
+        load: Load::Produce { connections: 1, batch: Batch::Bytes(16 << 10), pace: Pace::Closed { in_flight: 1 } },
         floors: &[],
         write_mb_per_s_max: 500,
     },
@@ -373,7 +394,7 @@ pub const CASES: &[Case] = &[
         title: "end to end, 1,000 rec/s",
         short_title: "end to end, 1,000 rec/s",
         classes: SHIPPED,
-        load: Load::EndToEnd { rate: 1_000, record_bytes: 100 },
+        load: end_to_end(1_000),
         floors: &[],
         write_mb_per_s_max: 20,
     },
@@ -382,7 +403,7 @@ pub const CASES: &[Case] = &[
         title: "end to end, 100,000 rec/s",
         short_title: "end to end, 100,000 rec/s",
         classes: SHIPPED,
-        load: Load::EndToEnd { rate: 100_000, record_bytes: 100 },
+        load: end_to_end(100_000),
         floors: &[better(Metric::P999Micros, 2.0)],
         write_mb_per_s_max: 50,
     },
@@ -391,7 +412,7 @@ pub const CASES: &[Case] = &[
         title: "end to end, 1,000,000 rec/s",
         short_title: "end to end, 1,000,000 rec/s",
         classes: SHIPPED,
-        load: Load::EndToEnd { rate: 1_000_000, record_bytes: 100 },
+        load: end_to_end(1_000_000),
         floors: &[],
         write_mb_per_s_max: 300,
     },
@@ -400,7 +421,11 @@ pub const CASES: &[Case] = &[
         title: "one record of 150 B at a time",
         short_title: "one record of 150 B at a time",
         classes: SHIPPED,
-        load: Load::Produce { connections: 1, in_flight: 1, batch: Batch::Records { count: 1, bytes: 80 }, rate: None },
+        load: Load::Produce {
+            connections: 1,
+            batch: Batch::Records { count: 1, bytes: 80 },
+            pace: Pace::Closed { in_flight: 1 },
+        },
         floors: &[Floor { class: Class::OsAgainstShipped, metric: Metric::P50Micros, bound: Bound::TimesBetter(1.0) }],
         write_mb_per_s_max: 50,
     },
@@ -409,7 +434,7 @@ pub const CASES: &[Case] = &[
         title: "trickle of 1,000 rec/s in ticks of 1 ms",
         short_title: "trickle, 1,000 rec/s",
         classes: SHIPPED,
-        load: Load::Produce { connections: 1, in_flight: 5, batch: ONE_RECORD, rate: Some(1_000) },
+        load: Load::Produce { connections: 1, batch: ONE_RECORD, pace: Pace::Open { rate: 1_000 } },
         floors: &[better(Metric::CpuCores, 3.0)],
         write_mb_per_s_max: 20,
     },

@@ -74,6 +74,13 @@ impl FromStr for CoreList {
     }
 }
 
+impl CoreList {
+    /// How many processors it names.
+    pub fn count(&self) -> usize {
+        self.cores.len()
+    }
+}
+
 impl fmt::Display for CoreList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
@@ -108,6 +115,7 @@ mod tests {
     fn lists_are_read() {
         assert_eq!(list("0").cores, BTreeSet::from([0]));
         assert_eq!(list("0,2-4,3").cores, BTreeSet::from([0, 2, 3, 4]));
+        assert_eq!(list("0,2-4,3").count(), 4);
         assert_eq!(list("0,2-4").to_string(), "0,2-4");
         for bad in ["", "a", "1,", "1-", "-1", "3-1", "1-2-3", "0-99999999"] {
             assert!(bad.parse::<CoreList>().is_err(), "{bad:?}");

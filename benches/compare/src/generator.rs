@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::cases::{Batch, Load, Metric};
+use crate::cases::{Batch, Load, Metric, Pace};
 use crate::record::Settings;
 
 /// The topic of the small requests before a run.
@@ -32,7 +32,7 @@ pub struct Target {
 /// Arguments for small produce requests to a topic of their own.
 pub fn prewarm(target: &Target, seconds: u64) -> Vec<String> {
     let mut arguments = Arguments::new("produce", target, PREWARM_TOPIC, 4);
-    arguments.add("--connections", 4).add("--in-flight", 5).add("--batch-bytes", 1024);
+    arguments.add("--acks", 1).add("--connections", 4).add("--in-flight", 5).add("--batch-bytes", 1024);
     arguments.add("--warmup", 0).add("--duration", format!("{seconds}s"));
     arguments.0
 }
@@ -41,7 +41,7 @@ pub fn prewarm(target: &Target, seconds: u64) -> Vec<String> {
 pub fn prefill(target: &Target, partitions: u32) -> Vec<String> {
     const RECORD_BYTES: u64 = 1024;
     let mut arguments = Arguments::new("produce", target, TOPIC, partitions);
-    arguments.add("--connections", partitions).add("--in-flight", 5);
+    arguments.add("--acks", 1).add("--connections", partitions).add("--in-flight", 5);
     arguments.add("--batch-bytes", 64 << 10).add("--record-size", RECORD_BYTES);
     arguments.add("--warmup", 0).add("--records", Load::PREFILL_BYTES / RECORD_BYTES);
     arguments.0
@@ -57,27 +57,33 @@ pub fn measured(load: Load, target: &Target, settings: &Settings, broker_pid: u3
     };
     let mut arguments = Arguments::new(mode, target, TOPIC, load.partitions());
     match load {
-        Load::Produce { connections, in_flight, batch, rate } => {
-            arguments.add("--connections", connections).add("--in-flight", in_flight);
+        Load::Produce { connections, batch, pace } => {
+            arguments.add("--acks", 1).add("--connections", connections);
             match batch {
                 Batch::Bytes(bytes) => arguments.add("--batch-bytes", bytes),
                 Batch::Records { count, bytes } => arguments.add("--batch-records", count).add("--record-size", bytes),
             };
-            if let Some(rate) = rate {
-                arguments.add("--rate", rate).add("--tick", TICK);
-            }
+            match pace {
+                Pace::Closed { in_flight } => arguments.add("--in-flight", in_flight),
+                Pace::Open { rate } => arguments.add("--rate", rate).add("--tick", TICK),
+            };
         }
         Load::Fetch { connections, range_bytes } => {
-            arguments.add("--connections", connections).add("--max-bytes", range_bytes);
+            // Short of the end, where a fetch would wait for more.
+            let reread_bytes = Load::PREFILL_BYTES / u64::from(connections) * 9 / 10;
+            arguments.add("--connections", connections).add("--fetch-bytes", range_bytes);
+            arguments.add("--loop-range", reread_bytes);
         }
-        Load::EndToEnd { rate, record_bytes } => {
-            arguments.add("--rate", rate).add("--tick", TICK).add("--record-size", record_bytes);
+        Load::EndToEnd { rate, record_bytes, batch_bytes } => {
+            arguments.add("--acks", 1).add("--rate", rate).add("--tick", TICK);
+            arguments.add("--record-size", record_bytes).add("--batch-bytes", batch_bytes);
         }
         Load::Idle => {}
     }
     arguments.add("--warmup", format!("{}s", settings.warmup_seconds));
     arguments.add("--duration", format!("{}s", settings.measured_seconds));
-    arguments.add("--pin", &settings.load_cores).add("--broker-pid", broker_pid).add("--json", report.display());
+    arguments.add("--threads", settings.load_threads).add("--pin", &settings.load_cores);
+    arguments.add("--broker-pid", broker_pid).add("--json", report.display());
     arguments.0
 }
 
@@ -87,7 +93,7 @@ struct Arguments(Vec<String>);
 
 impl Arguments {
     fn new(mode: &str, target: &Target, topic: &str, partitions: u32) -> Arguments {
-        let mut arguments = Arguments(vec![mode.to_owned()]);
+        let mut arguments = Arguments(vec![mode.to_owned(), "--quiet".to_owned()]);
         arguments.add("--bootstrap", &target.bootstrap).add("--topic", topic);
         if mode != "fetch" {
             arguments.add("--partitions", partitions);
@@ -342,12 +348,13 @@ mod tests {
         };
         assert_eq!(
             line("fleet-170b", &target()),
-            "produce --bootstrap 127.0.0.1:9092 --topic load --partitions 64 --connections 64 --in-flight 10 \
-             --batch-records 1 --record-size 100 --warmup 3s --duration 6s --pin 1 --broker-pid 42 --json /tmp/r.json"
+            "produce --quiet --bootstrap 127.0.0.1:9092 --topic load --partitions 64 --acks 1 --connections 64 \
+             --batch-records 1 --record-size 100 --in-flight 10 --warmup 3s --duration 6s --threads 1 --pin 1 \
+             --broker-pid 42 --json /tmp/r.json"
         );
         assert!(line("trickle", &target()).contains(" --rate 1000 --tick 1ms "));
         assert!(line("e2e-1m", &target()).starts_with("e2e "));
-        assert!(line("fetch-1m", &target()).contains(" --max-bytes 1048576 "));
+        assert!(line("fetch-1m", &target()).contains(" --fetch-bytes 1048576 --loop-range 57600000 "));
         assert!(!line("flush-16k", &target()).contains("flush.messages"));
         let flushed = Target { flush_each: true, retention_bytes: Some(5), ..target() };
         let text = line("flush-16k", &flushed);

@@ -191,6 +191,7 @@ fn settings(options: &Options) -> Settings {
     Settings {
         broker_cores: options.broker_cores.to_string(),
         load_cores: options.load_cores.to_string(),
+        load_threads: options.load_cores.count(),
         measured_seconds: if quick { 2 } else { options.seconds },
         warmup_seconds: if quick { 1 } else { options.warmup },
         prewarm_seconds: if quick { 1 } else { options.prewarm },

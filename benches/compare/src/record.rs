@@ -67,6 +67,8 @@ pub struct Settings {
     pub broker_cores: String,
     /// Processors of the generator.
     pub load_cores: String,
+    /// Threads of the generator, one for each of its processors.
+    pub load_threads: usize,
     /// Seconds that are measured in a run.
     pub measured_seconds: u64,
     /// Seconds of the same load before that, not measured.
@@ -317,6 +319,7 @@ pub(crate) mod tests {
             settings: Settings {
                 broker_cores: "0".into(),
                 load_cores: "1".into(),
+                load_threads: 1,
                 measured_seconds: 6,
                 warmup_seconds: 3,
                 prewarm_seconds: 5,

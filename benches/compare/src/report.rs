@@ -246,20 +246,31 @@ fn losses(out: &mut String, records: &[Record], classes: &[Class]) {
 
 fn doubts(out: &mut String, records: &[Record]) {
     line(out, "## Runs to be doubted\n");
-    let name = |record: &Record| {
-        format!("class {}, {}, round {}, {}", record.class, record.case, record.round, record.side.name())
-    };
-    let mut any = false;
+    // What was said of several runs of one side in one case, in the same words but for the numbers in them, is said once.
+    let mut said: Vec<(&Record, String, Vec<u32>)> = Vec::new();
     for record in records {
         let words = match &record.outcome {
-            Outcome::Failed { why } => format!("failed and left out: {}", why.lines().next().unwrap_or_default()),
-            Outcome::Measured { flags, .. } if !flags.is_empty() => flags.join("; "),
-            Outcome::Measured { .. } => continue,
+            Outcome::Failed { why } => vec![format!("failed and left out: {}", why.lines().next().unwrap_or_default())],
+            Outcome::Measured { flags, .. } => flags.clone(),
         };
-        any = true;
-        line(out, &format!("- {}: {words}", name(record)));
+        for text in words {
+            let alike = |(first, other, _): &&mut (&Record, String, Vec<u32>)| {
+                (first.class, &first.case, first.side) == (record.class, &record.case, record.side)
+                    && without_digits(other) == without_digits(&text)
+            };
+            match said.iter_mut().find(alike) {
+                Some((.., rounds)) => rounds.push(record.round),
+                None => said.push((record, text, vec![record.round])),
+            }
+        }
     }
-    if !any {
+    for (first, text, rounds) in &said {
+        let rounds: Vec<String> = rounds.iter().map(u32::to_string).collect();
+        let which = if rounds.len() == 1 { "round" } else { "rounds" };
+        let (class, case, side) = (first.class, &first.case, first.side.name());
+        line(out, &format!("- class {class}, {case}, {side}, {which} {}: {text}", rounds.join(", ")));
+    }
+    if said.is_empty() {
         line(
             out,
             "None: the generator kept to its schedule in every run, and no record was lost, repeated or out of order.",
@@ -279,6 +290,10 @@ fn doubts(out: &mut String, records: &[Record]) {
             ),
         );
     }
+}
+
+fn without_digits(text: &str) -> String {
+    text.chars().filter(|c| !c.is_ascii_digit()).collect()
 }
 
 fn method(out: &mut String, circumstances: &Circumstances) {
@@ -491,12 +506,18 @@ mod tests {
     #[test]
     fn doubted_and_failed_runs_are_named() {
         let mut records = records();
-        let Outcome::Measured { flags, .. } = &mut records[0].outcome else { unreachable!() };
-        flags.push("the generator was 3 ms late".into());
+        let mut doubt = |index: usize, text: &str| {
+            let Outcome::Measured { flags, .. } = &mut records[index].outcome else { unreachable!() };
+            flags.push(text.into());
+        };
+        doubt(0, "the generator was 3 ms late");
+        doubt(4, "the generator was 12 ms late");
+        doubt(4, "lost 1");
         records[1].outcome = Outcome::Failed { why: "disk full\nsecond line".into() };
         let text = report(&circumstances(), &records).readme;
-        assert!(text.contains("- class 1, produce-64k, round 0, weir: the generator was 3 ms late\n"), "{text}");
-        assert!(text.contains("- class 1, produce-64k, round 0, kafka: failed and left out: disk full\n"), "{text}");
+        assert!(text.contains("- class 1, produce-64k, weir, rounds 0, 1: the generator was 3 ms late\n"), "{text}");
+        assert!(text.contains("- class 1, produce-64k, weir, round 1: lost 1\n"), "{text}");
+        assert!(text.contains("- class 1, produce-64k, kafka, round 0: failed and left out: disk full\n"), "{text}");
         assert!(text.contains("**64 KiB × 4 connections** †"), "{text}");
         assert!(!text.contains("**end to end, 100,000 rec/s** †"), "{text}");
     }

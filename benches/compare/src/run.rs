@@ -30,6 +30,8 @@ const IDLE_SECONDS_MIN: u64 = 20;
 /// Time that a generator gets beyond its own plan: connecting, draining, reading back for its audit.
 const GENERATOR_GRACE: Duration = Duration::from_secs(90);
 const GENERATOR_STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// After so many failed runs of one side in a row there is no use in going on.
+const FAILURES_MAX: usize = 3;
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What to run, and with what.
@@ -69,6 +71,13 @@ pub enum RunError {
         /// Bytes that are free.
         free: u64,
     },
+    /// One side fails again and again.
+    Hopeless {
+        /// Which.
+        side: Side,
+        /// Why it failed the last time.
+        why: String,
+    },
     /// The data directory could not be looked at.
     Disk(io::Error),
     /// The results could not be read or written.
@@ -87,6 +96,9 @@ impl fmt::Display for RunError {
                 path.display(),
                 free / 1_000_000_000
             ),
+            RunError::Hopeless { side, why } => {
+                write!(f, "{FAILURES_MAX} runs of {} in a row failed, the last because: {why}", side.name())
+            }
             RunError::Disk(source) => write!(f, "the data directory: {source}"),
             RunError::Folder(source) => write!(f, "{source}"),
         }
@@ -106,6 +118,7 @@ pub fn run_all(plan: &Plan, folder: &Folder) -> Result<u32, RunError> {
     }
     let total = plan.rounds as usize * plan.cases.len() * Side::BOTH.len();
     let (mut number, mut failed) = (0, 0);
+    let mut in_a_row = BTreeMap::<Side, usize>::new();
     for round in 0..plan.rounds {
         for &(class, case) in &plan.cases {
             for (position, side) in (0..).zip(order(round)) {
@@ -117,8 +130,18 @@ pub fn run_all(plan: &Plan, folder: &Folder) -> Result<u32, RunError> {
                 eprint!("[{number}/{total}] class {} {} round {round} {}: ", class.number(), case.name, side.name());
                 let record = run_one(plan, class, case, round, position, side)?;
                 eprintln!("{}", in_short(case, &record));
-                failed += u32::from(matches!(record.outcome, Outcome::Failed { .. }));
                 folder.add(&record).map_err(RunError::Folder)?;
+                let row = in_a_row.entry(side).or_default();
+                match record.outcome {
+                    Outcome::Measured { .. } => *row = 0,
+                    Outcome::Failed { why } => {
+                        failed += 1;
+                        *row += 1;
+                        if *row == FAILURES_MAX {
+                            return Err(RunError::Hopeless { side, why });
+                        }
+                    }
+                }
             }
         }
     }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::process::ExitStatus;
 
 use serde_json::Value;
 
@@ -111,6 +112,14 @@ impl Arguments {
         self.0.extend([name.to_owned(), value.to_string()]);
         self
     }
+}
+
+/// Whether the generator has written a report: it went through, or its audit failed, or the broker answered with errors. The
+/// report says which; every other status means that there was no run.
+pub fn has_report(status: ExitStatus) -> bool {
+    const AUDIT_FAILED: i32 = 1;
+    const NOT_CLEAN: i32 = 4;
+    matches!(status.code(), Some(0 | AUDIT_FAILED | NOT_CLEAN))
 }
 
 /// A report of the generator.

@@ -13,7 +13,7 @@ use crate::cases::{Case, Class, Load, Metric};
 use crate::generator;
 use crate::kafka::{Broker, BrokerError, BrokerOptions, Jars};
 use crate::machine::{Noise, NoiseSample, available_memory_bytes, free_disk_bytes, process_cpu_ns, touch_memory};
-use crate::process::{StopError, TempDir, last_lines, terminate};
+use crate::process::{TempDir, last_lines, terminate};
 use crate::record::{Folder, FolderError, Outcome, Record, Settings, Side};
 use crate::weir::{Weir, WeirError, WeirOptions};
 
@@ -225,7 +225,6 @@ enum Failure {
     GeneratorStart(io::Error),
     GeneratorFailed { status: ExitStatus, output: String, broker: Option<String> },
     GeneratorStuck { after: Duration },
-    GeneratorStop(StopError),
     DiskFilling { free: u64 },
     Report(generator::ReportError),
     Proc(io::Error),
@@ -249,7 +248,6 @@ impl fmt::Display for Failure {
                 }
             }
             Failure::GeneratorStuck { after } => write!(f, "weir-load did not end within {} s", after.as_secs()),
-            Failure::GeneratorStop(source) => write!(f, "weir-load: {source}"),
             Failure::DiskFilling { free } => {
                 write!(f, "stopped because only {} MB of disk were left", free / 1_000_000)
             }
@@ -278,13 +276,13 @@ fn measure(
     };
     if settings.prewarm_seconds > 0 {
         let arguments = generator::prewarm(&target, settings.prewarm_seconds);
-        bench.load(&arguments, Duration::from_secs(settings.prewarm_seconds), &mut broker)?;
+        bench.load_cleanly(&arguments, Duration::from_secs(settings.prewarm_seconds), &mut broker)?;
     }
     let outcome = match case.load {
         Load::Idle => bench.idle(record, &broker)?,
         load => {
             if let Load::Fetch { connections, .. } = load {
-                bench.load(&generator::prefill(&target, connections), Duration::ZERO, &mut broker)?;
+                bench.load_cleanly(&generator::prefill(&target, connections), Duration::ZERO, &mut broker)?;
             }
             bench.loaded(load, &target, record, &mut broker)?
         }
@@ -325,7 +323,10 @@ impl Bench<'_> {
         record.load_command = std::iter::once("weir-load".to_owned()).chain(arguments.iter().cloned()).collect();
         let planned = Duration::from_secs(settings.warmup_seconds + settings.measured_seconds);
         let before = NoiseSample::now().map_err(Failure::Proc)?;
-        self.load(&arguments, planned, broker)?;
+        let status = self.load(&arguments, planned)?;
+        if !generator::has_report(status) {
+            return Err(self.failed(status, broker));
+        }
         record.noise = Some(noise_since(&before)?);
         let report = generator::Report::read(&report_file).map_err(Failure::Report)?;
         let figures = report.figures(load).map_err(Failure::Report)?;
@@ -351,10 +352,24 @@ impl Bench<'_> {
         })
     }
 
+    /// Runs the generator to its end; anything but a clean run is a failure.
+    fn load_cleanly(&self, arguments: &[String], planned: Duration, broker: &mut RunningBroker) -> Result<(), Failure> {
+        let status = self.load(arguments, planned)?;
+        if status.success() { Ok(()) } else { Err(self.failed(status, broker)) }
+    }
+
+    fn failed(&self, status: ExitStatus, broker: &mut RunningBroker) -> Failure {
+        let output = last_lines(&self.output_file(), 20);
+        Failure::GeneratorFailed { status, output, broker: broker.last_words() }
+    }
+
+    fn output_file(&self) -> PathBuf {
+        self.dir.path().join("output")
+    }
+
     /// Runs the generator to its end, while watching the disk and the signal.
-    fn load(&self, arguments: &[String], planned: Duration, broker: &mut RunningBroker) -> Result<(), Failure> {
-        let output_file = self.dir.path().join("output");
-        let output = std::fs::File::create(&output_file).map_err(Failure::Directory)?;
+    fn load(&self, arguments: &[String], planned: Duration) -> Result<ExitStatus, Failure> {
+        let output = std::fs::File::create(self.output_file()).map_err(Failure::Directory)?;
         let errors = output.try_clone().map_err(Failure::Directory)?;
         let mut child = Command::new("taskset")
             .args(["--cpu-list", &self.plan.settings.load_cores])
@@ -367,14 +382,10 @@ impl Bench<'_> {
             .map_err(Failure::GeneratorStart)?;
         let outcome = self.watch(&mut child, planned + GENERATOR_GRACE);
         if outcome.is_err() {
-            terminate(&mut child, GENERATOR_STOP_TIMEOUT).map_err(Failure::GeneratorStop)?;
+            // Why it has to end says more than whether it ended by itself.
+            let _ = terminate(&mut child, GENERATOR_STOP_TIMEOUT);
         }
-        let status = outcome?;
-        if status.success() {
-            return Ok(());
-        }
-        let output = last_lines(&output_file, 20);
-        Err(Failure::GeneratorFailed { status, output, broker: broker.last_words() })
+        outcome
     }
 
     fn watch(&self, child: &mut Child, limit: Duration) -> Result<ExitStatus, Failure> {

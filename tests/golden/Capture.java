@@ -1,0 +1,601 @@
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.node.ArrayNode;
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import com.fasterxml.jackson.databind.node.TextNode;
+import java.io.DataInputStream;
+import java.io.DataOutputStream;
+import java.net.Socket;
+import java.nio.ByteBuffer;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Comparator;
+import java.util.HexFormat;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import org.apache.kafka.common.Uuid;
+import org.apache.kafka.common.compress.Compression;
+import org.apache.kafka.common.errors.UnsupportedVersionException;
+import org.apache.kafka.common.header.Header;
+import org.apache.kafka.common.header.internals.RecordHeader;
+import org.apache.kafka.common.message.ApiVersionsRequestData;
+import org.apache.kafka.common.message.CreatePartitionsRequestData;
+import org.apache.kafka.common.message.CreatePartitionsRequestData.CreatePartitionsTopic;
+import org.apache.kafka.common.message.CreateTopicsRequestData;
+import org.apache.kafka.common.message.CreateTopicsRequestData.CreatableReplicaAssignment;
+import org.apache.kafka.common.message.CreateTopicsRequestData.CreatableTopic;
+import org.apache.kafka.common.message.CreateTopicsRequestData.CreatableTopicConfig;
+import org.apache.kafka.common.message.CreateTopicsResponseData;
+import org.apache.kafka.common.message.DeleteRecordsRequestData;
+import org.apache.kafka.common.message.DeleteRecordsRequestData.DeleteRecordsPartition;
+import org.apache.kafka.common.message.DeleteRecordsRequestData.DeleteRecordsTopic;
+import org.apache.kafka.common.message.DeleteTopicsRequestData;
+import org.apache.kafka.common.message.DeleteTopicsRequestData.DeleteTopicState;
+import org.apache.kafka.common.message.DescribeClusterRequestData;
+import org.apache.kafka.common.message.DescribeConfigsRequestData;
+import org.apache.kafka.common.message.DescribeConfigsRequestData.DescribeConfigsResource;
+import org.apache.kafka.common.message.DescribeLogDirsRequestData;
+import org.apache.kafka.common.message.DescribeLogDirsRequestData.DescribableLogDirTopic;
+import org.apache.kafka.common.message.DescribeTopicPartitionsRequestData;
+import org.apache.kafka.common.message.DescribeTopicPartitionsRequestData.Cursor;
+import org.apache.kafka.common.message.DescribeTopicPartitionsRequestData.TopicRequest;
+import org.apache.kafka.common.message.FetchRequestData;
+import org.apache.kafka.common.message.FetchRequestData.FetchPartition;
+import org.apache.kafka.common.message.FetchRequestData.FetchTopic;
+import org.apache.kafka.common.message.FetchRequestData.ForgottenTopic;
+import org.apache.kafka.common.message.FetchResponseData;
+import org.apache.kafka.common.message.IncrementalAlterConfigsRequestData;
+import org.apache.kafka.common.message.IncrementalAlterConfigsRequestData.AlterConfigsResource;
+import org.apache.kafka.common.message.IncrementalAlterConfigsRequestData.AlterableConfig;
+import org.apache.kafka.common.message.InitProducerIdRequestData;
+import org.apache.kafka.common.message.InitProducerIdResponseData;
+import org.apache.kafka.common.message.ListOffsetsRequestData;
+import org.apache.kafka.common.message.ListOffsetsRequestData.ListOffsetsPartition;
+import org.apache.kafka.common.message.ListOffsetsRequestData.ListOffsetsTopic;
+import org.apache.kafka.common.message.MetadataRequestData;
+import org.apache.kafka.common.message.MetadataRequestData.MetadataRequestTopic;
+import org.apache.kafka.common.message.OffsetForLeaderEpochRequestData;
+import org.apache.kafka.common.message.OffsetForLeaderEpochRequestData.OffsetForLeaderPartition;
+import org.apache.kafka.common.message.OffsetForLeaderEpochRequestData.OffsetForLeaderTopic;
+import org.apache.kafka.common.message.ProduceRequestData;
+import org.apache.kafka.common.message.ProduceRequestData.PartitionProduceData;
+import org.apache.kafka.common.message.ProduceRequestData.TopicProduceData;
+import org.apache.kafka.common.protocol.ApiKeys;
+import org.apache.kafka.common.protocol.ApiMessage;
+import org.apache.kafka.common.protocol.ByteBufferAccessor;
+import org.apache.kafka.common.protocol.Errors;
+import org.apache.kafka.common.protocol.ObjectSerializationCache;
+import org.apache.kafka.common.record.internal.MemoryRecords;
+import org.apache.kafka.common.record.internal.SimpleRecord;
+import org.apache.kafka.common.requests.RequestHeader;
+import org.apache.kafka.common.requests.ResponseHeader;
+
+/**
+ * Asks a broker for everything that Weir serves, in every version, and writes down what went over the wire:
+ * {@code BOOTSTRAP DIRECTORY}. Requests are encoded by Kafka's own classes.
+ *
+ * <p>Per API one file of frames, {@code version TAB case TAB request TAB response} in hex without the length in front, and one
+ * file {@code answers.txt} of {@code api TAB version TAB case TAB response} in JSON, with what differs from run to run masked
+ * and lists sorted, so that another broker's answers can be compared.
+ */
+public final class Capture {
+    private static final String TOPIC = "golden";
+    private static final String MISSING = "missing";
+    /** The topic that holds these timestamps keeps its records for ever. */
+    private static final long TIME = 1_760_000_000_000L;
+
+    private final DataInputStream in;
+    private final DataOutputStream out;
+    private final Map<ApiKeys, List<String>> frames = new LinkedHashMap<>();
+    private final List<String> answers = new ArrayList<>();
+    private int correlation = 1000;
+    private Uuid topicId;
+
+    private Capture(Socket socket) throws Exception {
+        in = new DataInputStream(socket.getInputStream());
+        out = new DataOutputStream(socket.getOutputStream());
+    }
+
+    public static void main(String[] args) throws Exception {
+        String[] address = args[0].split(":");
+        try (Socket socket = new Socket(address[0], Integer.parseInt(address[1]))) {
+            Capture capture = new Capture(socket);
+            capture.apiVersions();
+            capture.topics();
+            capture.produce();
+            capture.fetch();
+            capture.offsets();
+            capture.configs();
+            capture.cluster();
+            capture.deletions();
+            capture.write(Path.of(args[1]));
+        }
+    }
+
+    private void apiVersions() throws Exception {
+        for (short version : versions(ApiKeys.API_VERSIONS)) {
+            ask(ApiKeys.API_VERSIONS, version, "named",
+                    new ApiVersionsRequestData().setClientSoftwareName("golden").setClientSoftwareVersion("1.0"));
+        }
+        ask(ApiKeys.API_VERSIONS, (short) 3, "invalid-name",
+                new ApiVersionsRequestData().setClientSoftwareName("-").setClientSoftwareVersion("1.0"));
+    }
+
+    private void topics() throws Exception {
+        ApiKeys create = ApiKeys.CREATE_TOPICS;
+        CreateTopicsResponseData created = (CreateTopicsResponseData) ask(create, latest(create), "setup", topic(TOPIC, 3, "retention.ms", "-1"));
+        topicId = created.topics().find(TOPIC).topicId();
+        metadata();
+        for (short version : versions(create)) {
+            String name = "created-" + version;
+            ask(create, version, "configured", topic(name, 2, "retention.ms", "86400000"));
+            ask(create, version, "existing", topic(name, 2, null, null));
+            ask(create, version, "invalid-name", topic("not/valid", 1, null, null));
+            ask(create, version, "dot-names", topic("..", 1, null, null));
+            ask(create, version, "no-partitions", topic("zero", 0, null, null));
+            ask(create, version, "default-partitions", topic("defaults-" + version, -1, null, null));
+            ask(create, version, "too-many-replicas", new CreateTopicsRequestData().setTimeoutMs(5000).setTopics(
+                    collection(new CreatableTopic().setName("far").setNumPartitions(1).setReplicationFactor((short) 2))));
+            ask(create, version, "unknown-config", topic("odd", 1, "no.such.setting", "1"));
+            ask(create, version, "invalid-config", topic("odd", 1, "retention.ms", "soon"));
+            ask(create, version, "validate-only", topic("never", 1, null, null).setValidateOnly(true));
+            CreatableTopic assigned = new CreatableTopic().setName("assigned-" + version).setNumPartitions(-1).setReplicationFactor((short) -1);
+            assigned.assignments().add(new CreatableReplicaAssignment().setPartitionIndex(0).setBrokerIds(List.of(1)));
+            assigned.assignments().add(new CreatableReplicaAssignment().setPartitionIndex(1).setBrokerIds(List.of(1)));
+            ask(create, version, "assigned", new CreateTopicsRequestData().setTimeoutMs(5000).setTopics(collection(assigned)));
+            CreatableTopic unknown = new CreatableTopic().setName("unknown").setNumPartitions(-1).setReplicationFactor((short) -1);
+            unknown.assignments().add(new CreatableReplicaAssignment().setPartitionIndex(0).setBrokerIds(List.of(77)));
+            ask(create, version, "assigned-to-unknown", new CreateTopicsRequestData().setTimeoutMs(5000).setTopics(collection(unknown)));
+        }
+        ApiKeys partitions = ApiKeys.CREATE_PARTITIONS;
+        for (short version : versions(partitions)) {
+            ask(partitions, version, "more", partitions("created-2", 3 + version));
+            ask(partitions, version, "same", partitions("created-2", 3 + version));
+            ask(partitions, version, "fewer", partitions("created-2", 1));
+            ask(partitions, version, "unknown", partitions(MISSING, 4));
+            ask(partitions, version, "validate-only", partitions("created-2", 40).setValidateOnly(true));
+        }
+    }
+
+    private void metadata() throws Exception {
+        ApiKeys metadata = ApiKeys.METADATA;
+        for (short version : versions(metadata)) {
+            List<MetadataRequestTopic> named = List.of(new MetadataRequestTopic().setName(TOPIC), new MetadataRequestTopic().setName(MISSING));
+            boolean quiet = version < 4;
+            ask(metadata, version, "all", new MetadataRequestData().setTopics(version == 0 ? List.of() : null));
+            ask(metadata, version, "named", new MetadataRequestData().setTopics(named).setAllowAutoTopicCreation(quiet));
+            ask(metadata, version, "invalid-name", new MetadataRequestData().setAllowAutoTopicCreation(quiet)
+                    .setTopics(List.of(new MetadataRequestTopic().setName("not/valid"))));
+            if (version >= 1) {
+                ask(metadata, version, "no-topics", new MetadataRequestData().setTopics(List.of()));
+            }
+            ask(metadata, version, "operations", new MetadataRequestData().setTopics(named.subList(0, 1))
+                    .setIncludeTopicAuthorizedOperations(true).setAllowAutoTopicCreation(quiet));
+            if (version >= 12) {
+                ask(metadata, version, "by-id", new MetadataRequestData().setTopics(List.of(
+                        new MetadataRequestTopic().setName(null).setTopicId(topicId),
+                        new MetadataRequestTopic().setName(null).setTopicId(new Uuid(7, 7)))));
+            }
+        }
+        ApiKeys describe = ApiKeys.DESCRIBE_TOPIC_PARTITIONS;
+        List<TopicRequest> names = List.of(new TopicRequest().setName(TOPIC), new TopicRequest().setName(MISSING));
+        for (short version : versions(describe)) {
+            ask(describe, version, "named", new DescribeTopicPartitionsRequestData().setTopics(names));
+            ask(describe, version, "all", new DescribeTopicPartitionsRequestData());
+            ask(describe, version, "limited", new DescribeTopicPartitionsRequestData().setTopics(names).setResponsePartitionLimit(2));
+            ask(describe, version, "cursor", new DescribeTopicPartitionsRequestData().setTopics(names)
+                    .setCursor(new Cursor().setTopicName(TOPIC).setPartitionIndex(1)));
+        }
+    }
+
+    private void produce() throws Exception {
+        ApiKeys init = ApiKeys.INIT_PRODUCER_ID;
+        long producer = producerId();
+        for (short version : versions(init)) {
+            ask(init, version, "idempotent", new InitProducerIdRequestData().setTransactionalId(null).setTransactionTimeoutMs(60000));
+        }
+        ApiKeys produce = ApiKeys.PRODUCE;
+        Header[] headers = {new RecordHeader("h", "1".getBytes()), new RecordHeader("empty", new byte[0]), new RecordHeader("null", null)};
+        SimpleRecord keyed = new SimpleRecord(TIME, "key".getBytes(), "value".getBytes(), headers);
+        SimpleRecord tombstone = new SimpleRecord(TIME + 5, "key".getBytes(), null);
+        for (short version : versions(produce)) {
+            if (version < 3) {
+                // Advertised for the sake of old librdkafka, not served.
+                continue;
+            }
+            ask(produce, version, "plain", records(version, 0, MemoryRecords.withRecords(Compression.NONE, keyed, tombstone)));
+            ask(produce, version, "gzip", records(version, 0, MemoryRecords.withRecords(Compression.gzip().build(), keyed, tombstone)));
+            ask(produce, version, "zstd", records(version, 0, MemoryRecords.withRecords(Compression.zstd().build(), keyed)));
+            int sequence = (version - 3) * 2;
+            MemoryRecords next = MemoryRecords.withIdempotentRecords(Compression.NONE, producer, (short) 0, sequence, keyed, tombstone);
+            ask(produce, version, "idempotent", records(version, 1, next));
+            ask(produce, version, "duplicate", records(version, 1, next));
+            ask(produce, version, "sequence-gap", records(version, 1,
+                    MemoryRecords.withIdempotentRecords(Compression.NONE, producer, (short) 0, sequence + 100, keyed)));
+            ask(produce, version, "leader-only", records(version, 2, MemoryRecords.withRecords(Compression.NONE, keyed)).setAcks((short) 1));
+            ask(produce, version, "invalid-acks", records(version, 2, MemoryRecords.withRecords(Compression.NONE, keyed)).setAcks((short) 2));
+            ask(produce, version, "bad-checksum", records(version, 2, damaged(MemoryRecords.withRecords(Compression.NONE, keyed))));
+            ask(produce, version, "unknown-partition", records(version, 9, MemoryRecords.withRecords(Compression.NONE, keyed)));
+            ask(produce, version, "too-large", records(version, 2,
+                    MemoryRecords.withRecords(Compression.NONE, new SimpleRecord(TIME, new byte[0], new byte[0])), 1_100_000));
+            long future = System.currentTimeMillis() + 7_200_000;
+            ask(produce, version, "from-the-future", records(version, 2,
+                    MemoryRecords.withRecords(Compression.NONE, keyed, new SimpleRecord(future, "key".getBytes(), "value".getBytes()))));
+            ask(produce, version, "control-batch", records(version, 2, control(MemoryRecords.withRecords(Compression.NONE, keyed))));
+            ProduceRequestData unknown = records(version, 0, MemoryRecords.withRecords(Compression.NONE, keyed));
+            unknown.topicData().iterator().next().setName(version < 13 ? MISSING : "").setTopicId(version < 13 ? Uuid.ZERO_UUID : new Uuid(7, 7));
+            ask(produce, version, "unknown-topic", unknown);
+        }
+    }
+
+    /** Kafka refuses the first request of its life while it fetches a block of ids from the controller. */
+    private long producerId() throws Exception {
+        while (true) {
+            InitProducerIdRequestData request = new InitProducerIdRequestData().setTransactionalId(null).setTransactionTimeoutMs(60000);
+            short version = latest(ApiKeys.INIT_PRODUCER_ID);
+            byte[] sent = encode(new RequestHeader(ApiKeys.INIT_PRODUCER_ID, version, "golden", ++correlation), request);
+            InitProducerIdResponseData answer = (InitProducerIdResponseData) decode(ApiKeys.INIT_PRODUCER_ID, version, exchange(sent));
+            if (answer.errorCode() == Errors.NONE.code()) {
+                return answer.producerId();
+            }
+            if (answer.errorCode() != Errors.COORDINATOR_LOAD_IN_PROGRESS.code()) {
+                throw new IllegalStateException("InitProducerId: " + answer);
+            }
+        }
+    }
+
+    private void fetch() throws Exception {
+        ApiKeys fetch = ApiKeys.FETCH;
+        for (short version : versions(fetch)) {
+            ask(fetch, version, "two-partitions", fetch(version, position(0, 47), position(1, 18)));
+            ask(fetch, version, "one-batch", fetch(version, position(0, 1).setPartitionMaxBytes(1)));
+            ask(fetch, version, "at-the-end", fetch(version, position(2, 11)));
+            ask(fetch, version, "out-of-range", fetch(version, position(0, 1_000_000)));
+            ask(fetch, version, "unknown-partition", fetch(version, position(9, 0)));
+            ask(fetch, version, "read-committed", fetch(version, position(1, 20)).setIsolationLevel((byte) 1));
+            FetchRequestData unknown = fetch(version, position(0, 0));
+            unknown.topics().get(0).setTopic(version < 13 ? MISSING : "").setTopicId(version < 13 ? Uuid.ZERO_UUID : new Uuid(7, 7));
+            ask(fetch, version, "unknown-topic", unknown);
+            ask(fetch, version, "future-epoch", fetch(version, position(0, 47).setCurrentLeaderEpoch(99)));
+            if (version >= 12) {
+                ask(fetch, version, "diverging", fetch(version, position(0, 1).setLastFetchedEpoch(99)));
+            }
+            if (version < 7) {
+                continue;
+            }
+            FetchRequestData opening = fetch(version, position(0, 47), position(1, 18), position(2, 11)).setSessionEpoch(0);
+            int session = ((FetchResponseData) ask(fetch, version, "session-opens", opening)).sessionId();
+            ask(fetch, version, "session-goes-on", fetch(version, position(0, 51), position(1, 20)).setSessionId(session).setSessionEpoch(1));
+            FetchRequestData forgetting = fetch(version, position(1, 21)).setSessionId(session).setSessionEpoch(2);
+            forgetting.setForgottenTopicsData(List.of(new ForgottenTopic().setTopic(version < 13 ? TOPIC : "")
+                    .setTopicId(version < 13 ? Uuid.ZERO_UUID : topicId).setPartitions(List.of(0, 2))));
+            ask(fetch, version, "session-forgets", forgetting);
+            ask(fetch, version, "session-wrong-epoch", fetch(version).setSessionId(session).setSessionEpoch(9));
+            ask(fetch, version, "session-unknown", fetch(version).setSessionId(session + 1).setSessionEpoch(1));
+            ask(fetch, version, "session-closes", fetch(version, position(0, 0)).setSessionId(session).setSessionEpoch(-1));
+        }
+    }
+
+    private void offsets() throws Exception {
+        ApiKeys list = ApiKeys.LIST_OFFSETS;
+        for (short version : versions(list)) {
+            Map<String, Long> times = new LinkedHashMap<>();
+            times.put("latest", -1L);
+            times.put("earliest", -2L);
+            times.put("max-timestamp", version >= 7 ? -3L : null);
+            times.put("earliest-local", version >= 8 ? -4L : null);
+            times.put("latest-tiered", version >= 9 ? -5L : null);
+            times.put("earliest-pending-upload", version >= 11 ? -6L : null);
+            times.put("timestamp", TIME + 1);
+            times.put("later-than-all", TIME + 1_000_000);
+            for (Map.Entry<String, Long> time : times.entrySet()) {
+                if (time.getValue() != null) {
+                    ask(list, version, time.getKey(), offsets(TOPIC, position(0, time.getValue(), -1), position(1, time.getValue(), -1)));
+                }
+            }
+            ask(list, version, "too-new-a-question", offsets(TOPIC, position(0, -9, -1)));
+            ask(list, version, "unknown-partition", offsets(TOPIC, position(9, -1, -1)));
+            ask(list, version, "unknown-topic", offsets(MISSING, position(0, -1, -1)));
+            ask(list, version, "read-committed", offsets(TOPIC, position(0, -1, -1)).setIsolationLevel((byte) 1));
+            if (version >= 4) {
+                ask(list, version, "future-epoch", offsets(TOPIC, position(0, -1, 99)));
+            }
+        }
+        ApiKeys epochs = ApiKeys.OFFSET_FOR_LEADER_EPOCH;
+        for (short version : versions(epochs)) {
+            ask(epochs, version, "first", epochs(TOPIC, 0, -1, 0));
+            ask(epochs, version, "later", epochs(TOPIC, 0, -1, 5));
+            ask(epochs, version, "undefined", epochs(TOPIC, 0, -1, -1));
+            ask(epochs, version, "future-epoch", epochs(TOPIC, 0, 99, 0));
+            ask(epochs, version, "unknown-partition", epochs(TOPIC, 9, -1, 0));
+            ask(epochs, version, "unknown-topic", epochs(MISSING, 0, -1, 0));
+        }
+    }
+
+    private void configs() throws Exception {
+        ApiKeys alter = ApiKeys.INCREMENTAL_ALTER_CONFIGS;
+        for (short version : versions(alter)) {
+            ask(alter, version, "set", alter(TOPIC, "segment.bytes", 0, "1048576"));
+            ask(alter, version, "append", alter(TOPIC, "cleanup.policy", 2, "compact"));
+            ask(alter, version, "subtract", alter(TOPIC, "cleanup.policy", 3, "compact"));
+            ask(alter, version, "append-to-a-number", alter(TOPIC, "segment.bytes", 2, "1"));
+            ask(alter, version, "invalid", alter(TOPIC, "segment.bytes", 0, "many"));
+            ask(alter, version, "out-of-bounds", alter(TOPIC, "segment.bytes", 0, "1"));
+            ask(alter, version, "unknown", alter(TOPIC, "no.such.setting", 0, "1"));
+            ask(alter, version, "unknown-topic", alter(MISSING, "segment.bytes", 0, "1048576"));
+            ask(alter, version, "unknown-operation", alter(TOPIC, "segment.bytes", 9, "1048576"));
+            ask(alter, version, "null-value", alter(TOPIC, "segment.bytes", 0, null));
+            ask(alter, version, "twice", twice());
+            ask(alter, version, "validate-only", alter(TOPIC, "segment.bytes", 0, "2097152").setValidateOnly(true));
+        }
+        ApiKeys describe = ApiKeys.DESCRIBE_CONFIGS;
+        for (short version : versions(describe)) {
+            List<String> keys = List.of("segment.bytes", "retention.ms", "cleanup.policy", "compression.type", "no.such.setting");
+            ask(describe, version, "topic", describe(2, TOPIC, null));
+            ask(describe, version, "keys", describe(2, TOPIC, keys));
+            ask(describe, version, "synonyms", describe(2, TOPIC, keys).setIncludeSynonyms(true));
+            ask(describe, version, "documentation", describe(2, TOPIC, keys.subList(0, 1)).setIncludeDocumentation(true));
+            ask(describe, version, "broker", describe(4, "1", List.of("message.max.bytes", "num.partitions", "auto.create.topics.enable")));
+            ask(describe, version, "unknown-topic", describe(2, MISSING, null));
+            ask(describe, version, "unknown-broker", describe(4, "77", keys));
+            ask(describe, version, "invalid-name", describe(2, "not/valid", null));
+        }
+    }
+
+    private void cluster() throws Exception {
+        for (short version : versions(ApiKeys.DESCRIBE_CLUSTER)) {
+            ask(ApiKeys.DESCRIBE_CLUSTER, version, "plain", new DescribeClusterRequestData());
+            ask(ApiKeys.DESCRIBE_CLUSTER, version, "operations", new DescribeClusterRequestData().setIncludeClusterAuthorizedOperations(true));
+            ask(ApiKeys.DESCRIBE_CLUSTER, version, "controllers", new DescribeClusterRequestData().setEndpointType((byte) 2));
+            ask(ApiKeys.DESCRIBE_CLUSTER, version, "fenced", new DescribeClusterRequestData().setIncludeFencedBrokers(true));
+        }
+        for (short version : versions(ApiKeys.DESCRIBE_LOG_DIRS)) {
+            ask(ApiKeys.DESCRIBE_LOG_DIRS, version, "all", new DescribeLogDirsRequestData().setTopics(null));
+            DescribeLogDirsRequestData one = new DescribeLogDirsRequestData();
+            one.topics().add(new DescribableLogDirTopic().setTopic(TOPIC).setPartitions(List.of(0, 2, 9)));
+            ask(ApiKeys.DESCRIBE_LOG_DIRS, version, "one", one);
+        }
+    }
+
+    private void deletions() throws Exception {
+        ApiKeys records = ApiKeys.DELETE_RECORDS;
+        for (short version : versions(records)) {
+            ask(records, version, "some", deleteRecords(TOPIC, 0, 3 + version));
+            ask(records, version, "below-the-start", deleteRecords(TOPIC, 0, 1));
+            ask(records, version, "beyond-the-end", deleteRecords(TOPIC, 0, 1_000_000));
+            ask(records, version, "unknown-partition", deleteRecords(TOPIC, 9, 1));
+            ask(records, version, "unknown-topic", deleteRecords(MISSING, 0, 1));
+            ask(records, version, "up-to-the-end", deleteRecords(TOPIC, 2, -1));
+        }
+        ask(ApiKeys.LIST_OFFSETS, latest(ApiKeys.LIST_OFFSETS), "earliest-after-deletion", offsets(TOPIC, position(0, -2, -1), position(2, -2, -1)));
+        ask(ApiKeys.FETCH, latest(ApiKeys.FETCH), "below-the-start", fetch(latest(ApiKeys.FETCH), position(0, 0)));
+        ApiKeys topics = ApiKeys.DELETE_TOPICS;
+        for (short version : versions(topics)) {
+            DeleteTopicsRequestData request = new DeleteTopicsRequestData().setTimeoutMs(5000);
+            if (version < 6) {
+                request.setTopicNames(List.of("created-" + (version + 1), MISSING));
+            } else {
+                request.setTopics(List.of(new DeleteTopicState().setName("created-7"), new DeleteTopicState().setName(MISSING),
+                        new DeleteTopicState().setName(null).setTopicId(topicId), new DeleteTopicState().setName(null).setTopicId(new Uuid(7, 7))));
+            }
+            ask(topics, version, "some", request);
+        }
+    }
+
+    /** The versions that a broker serves unless it is told to serve unstable ones. */
+    private static List<Short> versions(ApiKeys api) {
+        return api.allVersions().stream().filter(version -> api.isVersionEnabled(version, false)).toList();
+    }
+
+    private static short latest(ApiKeys api) {
+        return api.latestVersion(false);
+    }
+
+    private static CreateTopicsRequestData topic(String name, int partitions, String config, String value) {
+        CreatableTopic topic = new CreatableTopic().setName(name).setNumPartitions(partitions)
+                .setReplicationFactor((short) (partitions == -1 ? -1 : 1));
+        if (config != null) {
+            topic.configs().add(new CreatableTopicConfig().setName(config).setValue(value));
+        }
+        return new CreateTopicsRequestData().setTimeoutMs(5000).setTopics(collection(topic));
+    }
+
+    private static CreateTopicsRequestData.CreatableTopicCollection collection(CreatableTopic topic) {
+        CreateTopicsRequestData.CreatableTopicCollection topics = new CreateTopicsRequestData.CreatableTopicCollection();
+        topics.add(topic);
+        return topics;
+    }
+
+    private static CreatePartitionsRequestData partitions(String name, int count) {
+        CreatePartitionsRequestData request = new CreatePartitionsRequestData().setTimeoutMs(5000);
+        request.topics().add(new CreatePartitionsTopic().setName(name).setCount(count).setAssignments(null));
+        return request;
+    }
+
+    private ProduceRequestData records(short version, int partition, MemoryRecords records) {
+        return records(version, partition, records, 0);
+    }
+
+    /** One partition's records; where {@code size} is given, its one record's value has that many bytes. */
+    private ProduceRequestData records(short version, int partition, MemoryRecords records, int size) {
+        if (size > 0) {
+            records = MemoryRecords.withRecords(Compression.NONE, new SimpleRecord(TIME, "key".getBytes(), new byte[size]));
+        }
+        TopicProduceData topic = new TopicProduceData().setPartitionData(List.of(new PartitionProduceData().setIndex(partition).setRecords(records)));
+        topic.setName(version < 13 ? TOPIC : "").setTopicId(version < 13 ? Uuid.ZERO_UUID : topicId);
+        ProduceRequestData request = new ProduceRequestData().setTransactionalId(null).setAcks((short) -1).setTimeoutMs(5000);
+        request.topicData().add(topic);
+        return request;
+    }
+
+    private static MemoryRecords damaged(MemoryRecords records) {
+        ByteBuffer bytes = copy(records);
+        bytes.put(bytes.limit() - 1, (byte) ~bytes.get(bytes.limit() - 1));
+        return MemoryRecords.readableRecords(bytes);
+    }
+
+    /** Sets the attribute bit of a control batch, which a client may not write, with the checksum that belongs to it. */
+    private static MemoryRecords control(MemoryRecords records) {
+        ByteBuffer bytes = copy(records);
+        int attributes = 21;
+        bytes.put(attributes + 1, (byte) (bytes.get(attributes + 1) | 0x20));
+        java.util.zip.CRC32C crc = new java.util.zip.CRC32C();
+        crc.update(bytes.array(), attributes, bytes.limit() - attributes);
+        bytes.putInt(17, (int) crc.getValue());
+        return MemoryRecords.readableRecords(bytes);
+    }
+
+    private static ByteBuffer copy(MemoryRecords records) {
+        ByteBuffer from = records.buffer();
+        byte[] bytes = new byte[from.remaining()];
+        from.get(bytes);
+        return ByteBuffer.wrap(bytes);
+    }
+
+    private FetchRequestData fetch(short version, FetchPartition... partitions) {
+        FetchRequestData request = new FetchRequestData().setReplicaId(-1).setMaxWaitMs(0).setMinBytes(1).setMaxBytes(1 << 20)
+                .setSessionId(0).setSessionEpoch(-1);
+        if (partitions.length > 0) {
+            request.setTopics(List.of(new FetchTopic().setTopic(version < 13 ? TOPIC : "").setTopicId(version < 13 ? Uuid.ZERO_UUID : topicId)
+                    .setPartitions(Arrays.asList(partitions))));
+        }
+        return request;
+    }
+
+    private static FetchPartition position(int partition, long offset) {
+        return new FetchPartition().setPartition(partition).setFetchOffset(offset).setPartitionMaxBytes(1 << 20).setCurrentLeaderEpoch(-1);
+    }
+
+    private static ListOffsetsPartition position(int partition, long timestamp, int epoch) {
+        return new ListOffsetsPartition().setPartitionIndex(partition).setTimestamp(timestamp).setCurrentLeaderEpoch(epoch);
+    }
+
+    private static ListOffsetsRequestData offsets(String topic, ListOffsetsPartition... partitions) {
+        return new ListOffsetsRequestData().setReplicaId(-1).setTopics(List.of(
+                new ListOffsetsTopic().setName(topic).setPartitions(Arrays.asList(partitions))));
+    }
+
+    private static OffsetForLeaderEpochRequestData epochs(String topic, int partition, int current, int asked) {
+        OffsetForLeaderEpochRequestData request = new OffsetForLeaderEpochRequestData().setReplicaId(-1);
+        request.topics().add(new OffsetForLeaderTopic().setTopic(topic).setPartitions(List.of(
+                new OffsetForLeaderPartition().setPartition(partition).setCurrentLeaderEpoch(current).setLeaderEpoch(asked))));
+        return request;
+    }
+
+    private static IncrementalAlterConfigsRequestData alter(String topic, String name, int operation, String value) {
+        AlterConfigsResource resource = new AlterConfigsResource().setResourceType((byte) 2).setResourceName(topic);
+        resource.configs().add(new AlterableConfig().setName(name).setConfigOperation((byte) operation).setValue(value));
+        IncrementalAlterConfigsRequestData request = new IncrementalAlterConfigsRequestData();
+        request.resources().add(resource);
+        return request;
+    }
+
+    private static IncrementalAlterConfigsRequestData twice() {
+        IncrementalAlterConfigsRequestData request = alter(TOPIC, "segment.bytes", 0, "1048576");
+        request.resources().iterator().next().configs().mustAdd(new AlterableConfig().setName("segment.bytes").setConfigOperation((byte) 1).setValue(null));
+        return request;
+    }
+
+    private static DescribeConfigsRequestData describe(int type, String name, List<String> keys) {
+        return new DescribeConfigsRequestData().setResources(List.of(
+                new DescribeConfigsResource().setResourceType((byte) type).setResourceName(name).setConfigurationKeys(keys)));
+    }
+
+    private static DeleteRecordsRequestData deleteRecords(String topic, int partition, long offset) {
+        return new DeleteRecordsRequestData().setTimeoutMs(5000).setTopics(List.of(new DeleteRecordsTopic().setName(topic)
+                .setPartitions(List.of(new DeleteRecordsPartition().setPartitionIndex(partition).setOffset(offset)))));
+    }
+
+    /** Sends a request, keeps both frames and returns the answer. Does nothing where the version cannot say what is asked. */
+    private ApiMessage ask(ApiKeys api, short version, String name, ApiMessage request) throws Exception {
+        byte[] sent;
+        try {
+            sent = encode(new RequestHeader(api, version, "golden", ++correlation), request);
+        } catch (UnsupportedVersionException error) {
+            return null;
+        }
+        byte[] received = exchange(sent);
+        ApiMessage answer = decode(api, version, received);
+        // A frame of a megabyte of zeros would teach nobody anything.
+        if (sent.length < 65_536) {
+            HexFormat hex = HexFormat.of();
+            frames.computeIfAbsent(api, key -> new ArrayList<>())
+                    .add(version + "\t" + name + "\t" + hex.formatHex(sent) + "\t" + hex.formatHex(received));
+        }
+        JsonNode json = (JsonNode) Class.forName(answer.getClass().getName() + "JsonConverter")
+                .getMethod("write", answer.getClass(), short.class, boolean.class).invoke(null, answer, version, false);
+        // What an ApiVersions answer lists is compared API by API elsewhere: brokers may serve less.
+        if (api == ApiKeys.API_VERSIONS) {
+            return answer;
+        }
+        answers.add(api.name + "\t" + version + "\t" + name + "\t" + comparable(json));
+        return answer;
+    }
+
+    private static byte[] encode(RequestHeader header, ApiMessage request) {
+        ObjectSerializationCache cache = new ObjectSerializationCache();
+        ByteBuffer bytes = ByteBuffer.allocate(
+                header.data().size(cache, header.headerVersion()) + request.size(cache, header.apiVersion()));
+        ByteBufferAccessor writer = new ByteBufferAccessor(bytes);
+        header.data().write(writer, cache, header.headerVersion());
+        request.write(writer, cache, header.apiVersion());
+        return bytes.array();
+    }
+
+    private byte[] exchange(byte[] sent) throws Exception {
+        out.writeInt(sent.length);
+        out.write(sent);
+        byte[] received = new byte[in.readInt()];
+        in.readFully(received);
+        return received;
+    }
+
+    private ApiMessage decode(ApiKeys api, short version, byte[] received) {
+        ByteBufferAccessor reader = new ByteBufferAccessor(ByteBuffer.wrap(received));
+        ResponseHeader header = ResponseHeader.parse(reader.buffer(), api.responseHeaderVersion(version));
+        if (header.correlationId() != correlation) {
+            throw new IllegalStateException("an answer to " + header.correlationId() + " for " + correlation);
+        }
+        ApiMessage answer = api.messageType.newResponse();
+        answer.read(reader, version);
+        if (reader.remaining() > 0) {
+            throw new IllegalStateException(api + " " + version + ": " + reader.remaining() + " bytes too many");
+        }
+        return answer;
+    }
+
+    private static final Set<String> VOLATILE = Set.of("topicId", "clusterId", "host", "port", "producerId", "logDir", "sessionId",
+            "totalBytes", "usableBytes", "partitionSize", "finalizedFeaturesEpoch", "throttleTimeMs", "offsetLag");
+
+    /** Masks what differs from run to run and wording, and sorts lists, whose order has no meaning in answers. */
+    private static JsonNode comparable(JsonNode node) {
+        if (node instanceof ObjectNode object) {
+            List<String> names = new ArrayList<>();
+            object.fieldNames().forEachRemaining(names::add);
+            for (String name : names) {
+                JsonNode value = object.get(name);
+                boolean wording = Set.of("errorMessage", "batchIndexErrorMessage", "documentation").contains(name) && !value.isNull();
+                object.set(name, VOLATILE.contains(name) || wording ? new TextNode("*") : comparable(value));
+            }
+        } else if (node instanceof ArrayNode array) {
+            List<JsonNode> items = new ArrayList<>();
+            array.forEach(item -> items.add(comparable(item)));
+            items.sort(Comparator.comparing(JsonNode::toString));
+            array.removeAll();
+            array.addAll(items);
+        }
+        return node;
+    }
+
+    private void write(Path directory) throws Exception {
+        Files.createDirectories(directory);
+        for (Map.Entry<ApiKeys, List<String>> entry : frames.entrySet()) {
+            Files.write(directory.resolve(entry.getKey().name + ".txt"), entry.getValue(), StandardCharsets.UTF_8);
+        }
+        Files.write(directory.resolve("answers.txt"), answers, StandardCharsets.UTF_8);
+    }
+}

@@ -10,6 +10,7 @@ pub mod io;
 mod join;
 pub mod journal;
 mod journal_files;
+mod journal_reader;
 mod lifecycle;
 pub mod limits;
 mod log;

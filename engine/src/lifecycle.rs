@@ -30,7 +30,7 @@ pub struct PartitionSpec {
 }
 
 impl Store {
-    /// Creates a partition. It is durable when this returns.
+    /// Creates a partition. It is durable when this returns. [`Store::run`] must be running.
     pub async fn create_partition(&self, spec: PartitionSpec) -> io::Result<Slot> {
         let (data_dir, max_producers) = {
             let state = self.state();
@@ -46,7 +46,10 @@ impl Store {
         write_file(reactor, &dir.join(recovery::PARTITION_METADATA), metadata.as_bytes()).await?;
         reactor.sync_dir(&data_dir).await?;
         let log = Log::new(dir, VecDeque::from([Segment::new(0)]), 0, Vec::new());
-        Ok(self.add(Partition::new(spec.key, spec.config, log, ProducerTable::new(max_producers))))
+        let slot = self.add(Partition::new(spec.key, spec.config, log, ProducerTable::new(max_producers)));
+        // From here on the journal knows the partition: recovery takes segments that it does not know for a stranger's.
+        self.carry_slots(&[slot]).await?;
+        Ok(slot)
     }
 
     /// Takes over a partition that recovery found. [`Store::carry`] must follow before the store is used.

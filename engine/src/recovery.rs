@@ -5,9 +5,8 @@
 //! stores ([`Store::adopt`](crate::store::Store::adopt)). Nothing in a segment beyond the journal's word is trusted;
 //! nothing below it is changed.
 //!
-//! A group with a bad checksum ends a journal: its commit was never acknowledged. The newest commit needs one more
-//! look: its group may be durable while its direct blocks are not. They are checked, and if they do not hold the log
-//! ends before them. A journal that lacks groups which it says are needed is damage, and recovery stops with it.
+//! The newest commit needs one more look: its group may be durable while its direct blocks are not. They are checked,
+//! and if they do not hold the log ends before them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -17,8 +16,9 @@ use wire::batch::BatchView;
 
 use crate::cache::Slice;
 use crate::io::{File, Open};
-use crate::journal::{Entry, EntryKind, Group, GroupHeader, PartitionKey};
+use crate::journal::{EntryKind, PartitionKey};
 use crate::journal_files::{journal_dir, parse_file_name};
+use crate::journal_reader::{Patch, read_journal};
 use crate::limits::{BLOCK_BYTES, Limits};
 use crate::reactor::Reactor;
 use crate::read::{Scan, batches, one_chunk};
@@ -68,17 +68,6 @@ pub struct SegmentSeed {
     pub base: i64,
     /// Its length in bytes.
     pub bytes: u64,
-}
-
-/// Data of the journal on its way into a segment.
-struct Patch {
-    file: usize,
-    /// Position of the data in the journal file.
-    at: u64,
-    entry: Entry,
-    commit: u64,
-    /// From the newest commit of its core: direct blocks need proof.
-    newest: bool,
 }
 
 /// Recovers a data directory, which must exist. Only one process may do so at a time; the caller holds the lock.
@@ -162,71 +151,6 @@ async fn take_clean_marker(reactor: &Reactor, dir: &Path) -> io::Result<bool> {
     }
 }
 
-/// Reads one core's journal: the run of groups without a gap that ends with the newest one.
-async fn read_journal(
-    reactor: &Reactor,
-    (incarnation, core): (u64, u16),
-    paths: &[PathBuf],
-    limits: &Limits,
-    files: &mut Vec<File>,
-) -> io::Result<Vec<(PartitionKey, Patch)>> {
-    let mut opened = Vec::new();
-    for path in paths {
-        let file = reactor.open(path, Open::default()).await?;
-        let mut window = Window::new(file.clone(), limits.chunk_bytes);
-        if let Some(header) = window.group(reactor, 0).await?.map(|(header, _)| header)
-            && header.incarnation == incarnation
-        {
-            opened.push((header.seq, file));
-        }
-    }
-    opened.sort_by_key(|(seq, _)| *seq);
-
-    let mut patches: Vec<(PartitionKey, Patch)> = Vec::new();
-    let mut run_start = 0;
-    let mut newest: Option<GroupHeader> = None;
-    for (first_seq, file) in opened {
-        let number = files.len();
-        files.push(file.clone());
-        if newest.is_none_or(|last| last.seq + 1 != first_seq) {
-            // What precedes a gap is a file that was freed, and is no longer needed.
-            patches.clear();
-            run_start = first_seq;
-        }
-        let mut expected = first_seq;
-        let mut window = Window::new(file, limits.chunk_bytes);
-        let mut pos = 0;
-        while let Some((header, bytes)) = window.group(reactor, pos).await? {
-            if header.seq != expected || header.incarnation != incarnation {
-                break;
-            }
-            let Some(group) = Group::parse(bytes.as_bytes()) else { break };
-            let data_at = pos + crate::journal::GROUP_HEADER_BYTES as u64;
-            for entry in group.entries() {
-                let Some(entry) = entry else {
-                    return Err(damage(format!("journal {incarnation}/{core}, group {}: bad entry", header.seq)));
-                };
-                let at = data_at + u64::from(entry.data_off);
-                patches.push((entry.key, Patch { file: number, at, entry, commit: header.commit, newest: false }));
-            }
-            newest = Some(header);
-            expected += 1;
-            pos += group.file_bytes() as u64;
-        }
-    }
-    let Some(newest) = newest else { return Ok(Vec::new()) };
-    if run_start > newest.oldest_needed {
-        return Err(damage(format!(
-            "journal {incarnation}/{core} begins at group {run_start}, but group {} is needed",
-            newest.oldest_needed
-        )));
-    }
-    for (_, patch) in &mut patches {
-        patch.newest = patch.commit == newest.commit;
-    }
-    Ok(patches)
-}
-
 /// A partition that is being recovered.
 struct Target {
     key: PartitionKey,
@@ -252,7 +176,8 @@ impl Target {
     ) -> io::Result<PartitionSeed> {
         let mut on_disk: BTreeSet<i64> =
             reactor.list_dir(&self.dir)?.iter().filter_map(|entry| segment::base_of(entry.name.to_str()?)).collect();
-        let log_start = patches.iter().map(|p| p.entry.log_start).max().unwrap_or(0);
+        let known_start = patches.iter().map(|p| p.entry.log_start).max();
+        let log_start = known_start.or_else(|| on_disk.first().copied()).unwrap_or(0);
         let mut ends: BTreeMap<i64, End> = BTreeMap::new();
         for Patch { entry, .. } in &patches {
             let end = ends.entry(entry.segment_base).or_insert(End { pos: 0, offset: entry.segment_base });
@@ -264,9 +189,17 @@ impl Target {
         // A segment whose successor was begun and that lies before the log's start was deleted by retention.
         ends.retain(|&base, end| Some(base) == newest || on_disk.contains(&base) || end.offset > log_start);
 
-        for (&base, end) in &mut ends {
-            *end = self.complete_segment(reactor, limits, journals, &patches, base, *end, remarks).await?;
+        let mut newest = newest;
+        for (base, end) in ends.clone() {
+            let completed = self.complete_segment(reactor, limits, journals, &patches, base, end, remarks).await?;
             on_disk.insert(base);
+            ends.insert(base, completed);
+            if completed.pos < end.pos {
+                // What the same commit put into later segments would follow a gap.
+                ends.split_off(&(base + 1));
+                newest = Some(base);
+                break;
+            }
         }
         match newest {
             Some(newest) => {
@@ -276,11 +209,7 @@ impl Target {
                     remarks.push(format!("{}: removed segment {base}, of which nothing was committed", self.name()));
                 }
             }
-            None => {
-                if let Some(&base) = on_disk.iter().next_back() {
-                    ends.insert(base, self.scan_unknown(reactor, limits, base, remarks).await?);
-                }
-            }
+            None => ends = self.scan_unknown(reactor, limits, &on_disk, remarks).await?,
         }
         let mut segments = Vec::new();
         let mut end_offset = log_start;
@@ -350,24 +279,37 @@ impl Target {
         Ok(end)
     }
 
-    /// Finds the end of a log that no journal knows, copied here from elsewhere perhaps: the last batch that holds.
+    /// Checks a log that no journal knows, copied here from elsewhere perhaps. Only its end may be torn.
     async fn scan_unknown(
         &self,
         reactor: &Reactor,
         limits: &Limits,
-        base: i64,
+        bases: &BTreeSet<i64>,
         remarks: &mut Vec<String>,
-    ) -> io::Result<End> {
-        let path = segment::log_path(&self.dir, base);
-        let file = reactor.open(&path, Open { write: true, ..Open::default() }).await?;
-        let len = reactor.file_len(&file).await?;
-        let end = check_batches(reactor, &file, base, End { pos: 0, offset: base }, len, limits).await?;
-        if end.pos < len {
-            remarks.push(format!("{}: segment {base} ends at {} of {len} bytes", self.name(), end.pos));
-            reactor.truncate(&file, end.pos).await?;
-            reactor.fsync(&file).await?;
+    ) -> io::Result<BTreeMap<i64, End>> {
+        let mut ends: BTreeMap<i64, End> = BTreeMap::new();
+        for &base in bases {
+            if let Some((&last, end)) = ends.iter().next_back()
+                && end.offset != base
+            {
+                return Err(damage(format!(
+                    "{}: segment {last} ends at offset {}, but the next one begins at {base}",
+                    self.name(),
+                    end.offset
+                )));
+            }
+            let path = segment::log_path(&self.dir, base);
+            let file = reactor.open(&path, Open { write: true, ..Open::default() }).await?;
+            let len = reactor.file_len(&file).await?;
+            let end = check_batches(reactor, &file, base, End { pos: 0, offset: base }, len, limits).await?;
+            if end.pos < len {
+                remarks.push(format!("{}: segment {base} ends at {} of {len} bytes", self.name(), end.pos));
+                reactor.truncate(&file, end.pos).await?;
+                reactor.fsync(&file).await?;
+            }
+            ends.insert(base, end);
         }
-        Ok(end)
+        Ok(ends)
     }
 
     fn name(&self) -> String {
@@ -404,49 +346,6 @@ async fn check_batches(
 
 fn holds(batch: &BatchView<'_>) -> bool {
     batch.record_count() >= 1 && batch.last_offset_delta() >= 0 && batch.crc_matches()
-}
-
-/// A journal file, read in large pieces.
-struct Window {
-    file: File,
-    bytes: usize,
-    at: u64,
-    held: Option<Slice>,
-}
-
-impl Window {
-    fn new(file: File, chunk_bytes: usize) -> Window {
-        Window { file, bytes: 2 * chunk_bytes, at: 0, held: None }
-    }
-
-    /// The header of the group at `pos` and all its bytes, unchecked. None where no header is.
-    async fn group(&mut self, reactor: &Reactor, pos: u64) -> io::Result<Option<(GroupHeader, Slice)>> {
-        let head = self.read(reactor, pos, BLOCK_BYTES).await?;
-        let Some((header, _)) = GroupHeader::parse(head.as_bytes()) else { return Ok(None) };
-        // Lengths that lie would reach beyond the file.
-        if pos + header.file_bytes() as u64 > reactor.file_len(&self.file).await? {
-            return Ok(None);
-        }
-        let bytes = self.read(reactor, pos, header.file_bytes()).await?;
-        Ok(Some((header, bytes)))
-    }
-
-    async fn read(&mut self, reactor: &Reactor, pos: u64, len: usize) -> io::Result<Slice> {
-        if let Some(held) = &self.held
-            && pos >= self.at
-            && pos + len as u64 <= self.at + held.len() as u64
-        {
-            let from = (pos - self.at) as usize;
-            return Ok(held.part(from, from + len));
-        }
-        let want = self.bytes.max(len);
-        let (result, writer) = reactor.read_at(&self.file, pos, one_chunk(want), want).await;
-        result?;
-        let held = writer.slice(0, writer.filled());
-        let part = held.part(0, len.min(held.len()));
-        (self.at, self.held) = (pos, Some(held));
-        Ok(part)
-    }
 }
 
 /// Reads a whole small file.
@@ -492,6 +391,6 @@ fn decode_partition_metadata(bytes: &[u8]) -> Option<[u8; 16]> {
     lines.next()?.strip_prefix("topic_id: ")?.trim().parse::<wire::Uuid>().ok().map(|id| id.0)
 }
 
-fn damage(message: String) -> io::Error {
+pub(crate) fn damage(message: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, message)
 }

@@ -1,94 +1,21 @@
 //! The store against a model: a plain list of batches per partition that does what the log should do.
 
-use std::collections::HashMap;
-use std::path::Path;
+mod common;
 
+use std::collections::HashMap;
+
+use common::{Random, batch, config, key, reopen};
 use engine::io::Io;
 use engine::limits::Limits;
 use engine::reactor::Reactor;
-use engine::{
-    AppendError, Durability, PartitionConfig, PartitionKey, PartitionSpec, Read, Slot, Store, StoreOptions, recovery,
-};
-use wire::batch::{BatchBuilder, BatchView, NewRecord};
-use wire::compression::Codec;
+use engine::{AppendError, Durability, PartitionSpec, Read, Slot, Store};
+use wire::batch::BatchView;
 
 /// What a partition should hold: the bytes of each batch as stored, with its base offset.
 #[derive(Default)]
 struct Model {
     batches: Vec<(i64, Vec<u8>)>,
     end: i64,
-}
-
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        // xorshift64*: Vigna, "An experimental exploration of Marsaglia's xorshift generators", 2016.
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-}
-
-fn batch(random: &mut Random, records: usize, value_bytes: usize) -> Vec<u8> {
-    let mut builder = BatchBuilder::new(Codec::None);
-    let mut value = vec![0; value_bytes];
-    for _ in 0..records {
-        value.iter_mut().for_each(|byte| *byte = random.next() as u8);
-        builder.push(&NewRecord { timestamp: 1_000, key: None, value: Some(&value), headers: &[] }).unwrap();
-    }
-    let mut bytes = Vec::new();
-    builder.finish(&mut bytes).unwrap();
-    bytes
-}
-
-fn options(dir: &Path, incarnation: u64, durability: Durability, limits: &Limits) -> StoreOptions {
-    StoreOptions { dir: dir.to_owned(), core: 0, incarnation, durability, limits: limits.clone() }
-}
-
-fn config() -> PartitionConfig {
-    PartitionConfig {
-        segment_bytes: 40 << 10,
-        timestamp_after_max_ms: i64::MAX,
-        max_message_bytes: 1 << 20,
-        retention_ms: -1,
-        ..PartitionConfig::default()
-    }
-}
-
-fn key(partition: u32) -> PartitionKey {
-    PartitionKey { topic_id: [9; 16], partition }
-}
-
-fn start(reactor: &Reactor, store: &Store) {
-    let running = store.clone();
-    reactor.spawn(async move {
-        running.run().await;
-    });
-    let running = store.clone();
-    reactor.spawn(async move {
-        running.run_checkpoints().await;
-    });
-}
-
-/// Opens what the directory holds.
-async fn reopen(reactor: &Reactor, dir: &Path, durability: Durability, limits: &Limits) -> (Store, HashMap<u32, Slot>) {
-    let found = recovery::recover(reactor, dir, limits).await.unwrap();
-    let store = Store::open(reactor.clone(), options(dir, found.incarnation, durability, limits)).await.unwrap();
-    start(reactor, &store);
-    let mut slots = HashMap::new();
-    for seed in found.seeds {
-        let partition = seed.key.partition;
-        slots.insert(partition, store.adopt(seed, config()).await.unwrap());
-    }
-    store.carry().await.unwrap();
-    recovery::discard_journals_before(reactor, dir, found.incarnation).await.unwrap();
-    (store, slots)
 }
 
 async fn append(store: &Store, slot: Slot, bytes: &[u8], model: &mut Model) -> u64 {
@@ -147,7 +74,7 @@ fn life(seed: u64, durability: Durability) {
     for round in 0..6 {
         let reactor = Reactor::new(Io::ring().unwrap());
         reactor.block_on(async {
-            let (store, mut slots) = reopen(&reactor, dir.path(), durability, &limits).await;
+            let (store, mut slots) = reopen(&reactor, dir.path(), durability, &limits).await.unwrap();
             for partition in 0..4 {
                 if round == 0 {
                     let spec = PartitionSpec { key: key(partition), topic: "t".to_owned(), config: config() };

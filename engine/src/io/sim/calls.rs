@@ -171,9 +171,7 @@ fn write(state: &mut State, file: &SimFile, pos: u64, bytes: &[u8], failure: Opt
         Ok(len) => len,
         Err(errno) => return errno,
     };
-    if len > 1 && state.random.chance(state.config.short_transfer) {
-        len = state.random.between(1, len as u64 - 1) as usize;
-    }
+    len = transferred(state, file, len);
     let mut at = pos;
     if state.random.chance(state.config.misdirected_write) {
         at = state.random.below(node.len() as u64 / BLOCK_BYTES as u64 + 1) * BLOCK_BYTES as u64;
@@ -191,15 +189,17 @@ fn read(state: &mut State, file: &SimFile, pos: u64, out: &mut [u8]) -> i32 {
         return -libc::EIO;
     }
     let node = file.0.file.borrow();
-    let mut len = out.len();
-    if state.random.chance(state.config.short_transfer) {
-        // A direct read ends between blocks only at the end of the file.
-        let unit = if file.0.direct { BLOCK_BYTES } else { 1 };
-        if len > unit {
-            len = state.random.between(1, (len / unit) as u64 - 1) as usize * unit;
-        }
-    }
+    let len = transferred(state, file, out.len());
     node.read(pos, &mut out[..len]) as i32
+}
+
+/// How much of `len` bytes is transferred. A direct transfer ends between blocks only at the end of the file.
+fn transferred(state: &mut State, file: &SimFile, len: usize) -> usize {
+    let unit = if file.0.direct { BLOCK_BYTES } else { 1 };
+    if len < 2 * unit || !state.random.chance(state.config.short_transfer) {
+        return len;
+    }
+    state.random.between(1, (len / unit) as u64 - 1) as usize * unit
 }
 
 fn sync(state: &mut State, file: &SimFile, upto: u64, failure: Option<i32>) -> i32 {

@@ -128,6 +128,7 @@ struct ReadCounts {
     reordered: u64,
     misplaced: u64,
     offsets_backwards: u64,
+    corrupt_batches: u64,
     gave_up: bool,
 }
 
@@ -183,6 +184,12 @@ impl ReadLog {
         Some(stamp)
     }
 
+    /// Notes a batch whose CRC is wrong.
+    pub fn corrupt_batch(&mut self, partition: i32, base_offset: i64) {
+        self.counts.corrupt_batches += 1;
+        self.example(|| format!("the batch at offset {base_offset} of partition {partition} has a wrong CRC"));
+    }
+
     /// Whether the log is full and the audit can only fail; reading on is pointless.
     pub fn gave_up(&self) -> bool {
         self.counts.gave_up
@@ -199,6 +206,7 @@ impl ReadLog {
         self.counts.reordered += other.counts.reordered;
         self.counts.misplaced += other.counts.misplaced;
         self.counts.offsets_backwards += other.counts.offsets_backwards;
+        self.counts.corrupt_batches += other.counts.corrupt_batches;
         self.counts.gave_up |= other.counts.gave_up;
         let room = MAX_EXAMPLES.saturating_sub(self.examples.len());
         self.examples.extend(other.examples.into_iter().take(room));
@@ -234,6 +242,8 @@ pub struct Verdict {
     pub invented: u64,
     /// Offsets that did not rise.
     pub offsets_backwards: u64,
+    /// Batches whose CRC was wrong when they were read.
+    pub corrupt_batches: u64,
     /// Found although not acknowledged (an error or no answer). Legal; a broker promises nothing about these.
     pub stored_unacked: u64,
     /// Found, but from another run. Not judged.
@@ -258,6 +268,7 @@ pub fn judge(sent: &SentLog, read: &ReadLog, read_to_end: bool) -> Verdict {
         misplaced: read.counts.misplaced,
         invented: 0,
         offsets_backwards: read.counts.offsets_backwards,
+        corrupt_batches: read.counts.corrupt_batches,
         stored_unacked: 0,
         foreign: read.counts.foreign,
         complete: read_to_end && !read.counts.gave_up,
@@ -300,7 +311,8 @@ pub fn judge(sent: &SentLog, read: &ReadLog, read_to_end: bool) -> Verdict {
             verdict.misplaced,
             verdict.invented,
             verdict.offsets_backwards,
-        ] == [0; 6];
+            verdict.corrupt_batches,
+        ] == [0; 7];
     verdict
 }
 
@@ -489,6 +501,15 @@ mod tests {
         let verdict = judge(&sent(&[(0, 0, 2, &[0..2])]), &log, true);
         assert!(!verdict.passed);
         assert_eq!(verdict.offsets_backwards, 1);
+    }
+
+    #[test]
+    fn a_corrupt_batch() {
+        let mut log = read(&[(0, 0)]);
+        log.corrupt_batch(0, 0);
+        let verdict = judge(&sent(&[(0, 0, 1, &[0..1])]), &log, true);
+        assert!(!verdict.passed);
+        assert_eq!((verdict.corrupt_batches, verdict.lost), (1, 0));
     }
 
     #[test]

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 /// Values below this count as this: half a microsecond is finer than any answer over a socket.
 const LOWEST_NS: u64 = 1_000;
-/// Values above this count as this: an hour is longer than any run waits for an answer.
-const HIGHEST_NS: u64 = 3_600_000_000_000;
+/// Values above this count as this: ten minutes is longer than any run waits for an answer.
+const HIGHEST_NS: u64 = 600_000_000_000;
 /// Three significant digits: an error of at most 0.1 %.
 const SIGNIFICANT_DIGITS: u8 = 3;
 
@@ -31,6 +31,11 @@ impl Latencies {
     /// Adds the values of `other`.
     pub fn merge(&mut self, other: &Latencies) {
         self.0.add(&other.0).expect("all histograms have the same bounds");
+    }
+
+    /// Forgets all values and keeps the memory.
+    pub fn clear(&mut self) {
+        self.0.reset();
     }
 
     /// Whether nothing was recorded.

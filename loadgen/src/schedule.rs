@@ -46,6 +46,14 @@ impl Schedule {
         self.tick_ns
     }
 
+    /// The end of the tick of the last record, in nanoseconds from the start of the run; 0 without records.
+    pub fn end_ns(&self) -> u64 {
+        match self.total {
+            0 => 0,
+            total => (self.tick_of(total - 1) + 1) * self.tick_ns,
+        }
+    }
+
     /// How many records are due before `at_ns` (from the start of the run), over all connections.
     pub fn due_before(&self, at_ns: u64) -> u64 {
         match at_ns.div_ceil(self.tick_ns) {
@@ -222,7 +230,7 @@ mod tests {
     #[test]
     fn the_limit_cuts_the_last_tick() {
         let schedule = Schedule::new(1_000, Duration::from_millis(10), Duration::from_secs(1), Some(25));
-        assert_eq!(schedule.total(), 25);
+        assert_eq!((schedule.total(), schedule.end_ns()), (25, 30_000_000));
         let records: Vec<u32> = drain(Cursor::new(schedule, 0, 1, 100)).iter().map(|due| due.records).collect();
         assert_eq!(records, [10, 10, 5]);
         assert_eq!(schedule.due_before(0), 0);

@@ -1,0 +1,64 @@
+//! The leaders of a topic's partitions and what they speak.
+
+use std::collections::BTreeMap;
+
+use wire::Uuid;
+use wire::api::ApiKey;
+use wire::compression::Codec;
+
+use crate::assign::by_leader;
+use crate::client::{Client, ClientError, LogEnd, Topic};
+use crate::error::RunError;
+use crate::plan::Plan;
+
+/// The leaders of the topic's partitions and what they speak.
+pub struct Cluster {
+    /// The topic.
+    pub topic: Topic,
+    leaders: BTreeMap<String, Client>,
+    /// The newest version of Produce that all leaders speak.
+    pub produce_version: i16,
+    /// The newest version of Fetch that all leaders speak.
+    pub fetch_version: i16,
+}
+
+impl Cluster {
+    /// Connects to every leader of `topic`.
+    pub fn connect(plan: &Plan, topic: Topic) -> Result<Cluster, RunError> {
+        let by_id = topic.id != Uuid::default();
+        // From these versions on topics are named by their ids alone (KIP-516), which not every broker has.
+        let produce = 3..=if by_id { 13 } else { 12 };
+        let fetch = 4..=if by_id { 18 } else { 12 };
+        let (mut produce_version, mut fetch_version) = (*produce.end(), *fetch.end());
+        let mut leaders = BTreeMap::new();
+        for partition in &topic.partitions {
+            if leaders.contains_key(&partition.leader) {
+                continue;
+            }
+            let client = Client::connect(&partition.leader, &plan.target)?;
+            produce_version = produce_version.min(client.version(ApiKey::Produce, produce.clone())?);
+            fetch_version = fetch_version.min(client.version(ApiKey::Fetch, fetch.clone())?);
+            leaders.insert(partition.leader.clone(), client);
+        }
+        let codec = plan.load.produce().map_or(Codec::None, |produce| produce.compression);
+        if codec == Codec::Zstd {
+            for (api, version, from) in [(ApiKey::Produce, produce_version, 7), (ApiKey::Fetch, fetch_version, 10)] {
+                if version < from {
+                    return Err(RunError::CodecUnknown { codec, api, version });
+                }
+            }
+        }
+        Ok(Cluster { topic, leaders, produce_version, fetch_version })
+    }
+
+    /// The offset at one end of every partition.
+    pub fn log_ends(&mut self, end: LogEnd) -> Result<BTreeMap<i32, i64>, ClientError> {
+        let mut offsets = BTreeMap::new();
+        for (leader, partitions) in by_leader(&self.topic.partitions) {
+            if let Some(client) = self.leaders.get_mut(leader) {
+                offsets.extend(client.log_ends(&self.topic.name, &partitions, end)?);
+            }
+        }
+        Ok(offsets)
+    }
+}

@@ -326,7 +326,7 @@ fn method(out: &mut String, circumstances: &Circumstances) {
              {} s that are measured. The same for both sides.",
             s.prewarm_seconds, s.warmup_seconds, s.measured_seconds
         ),
-        format!("Topics were made by Apache Kafka's own tool{retention}."),
+        format!("One partition for each connection; topics with the defaults of each broker{retention}."),
         format!("Apache Kafka: {SETTINGS_IN_WORDS}"),
         "Produce requests ask for acks=1; records hold random bytes. MB and GB are 10^6 and 10^9 bytes of record batches. Broker CPU \
          is user and system time of all threads of the process, kernel workers among them."

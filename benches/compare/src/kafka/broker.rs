@@ -101,7 +101,24 @@ impl Broker {
         partitions: u32,
         configs: &[(&str, &str)],
     ) -> Result<(), ToolError> {
-        create_topic(jars, &self.bootstrap(), topic, partitions, configs)
+        let bootstrap = self.bootstrap();
+        let mut arguments: Vec<String> = [
+            "--bootstrap-server",
+            &bootstrap,
+            "--create",
+            "--topic",
+            topic,
+            "--replication-factor",
+            "1",
+            "--partitions",
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        arguments.push(partitions.to_string());
+        for (key, value) in configs {
+            arguments.extend(["--config".to_owned(), format!("{key}={value}")]);
+        }
+        jars.run_tool("org.apache.kafka.tools.TopicCommand", &arguments).map(drop)
     }
 
     /// Stops the node by SIGTERM where it still runs, and starts it again on the same port and directory.
@@ -134,25 +151,6 @@ impl Drop for Broker {
         // After `stop` the process is gone and this does nothing. An error has no one to go to here.
         let _ = terminate(&mut self.child, STOP_TIMEOUT);
     }
-}
-
-/// Creates a topic on any broker with Kafka's own tool; `configs` are topic settings such as `("flush.messages", "1")`.
-pub(crate) fn create_topic(
-    jars: &Jars,
-    bootstrap: &str,
-    topic: &str,
-    partitions: u32,
-    configs: &[(&str, &str)],
-) -> Result<(), ToolError> {
-    let mut arguments: Vec<String> =
-        ["--bootstrap-server", bootstrap, "--create", "--topic", topic, "--replication-factor", "1", "--partitions"]
-            .map(str::to_owned)
-            .to_vec();
-    arguments.push(partitions.to_string());
-    for (key, value) in configs {
-        arguments.extend(["--config".to_owned(), format!("{key}={value}")]);
-    }
-    jars.run_tool("org.apache.kafka.tools.TopicCommand", &arguments).map(|_| ())
 }
 
 /// Why a node did not start or stop.

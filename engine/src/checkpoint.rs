@@ -48,7 +48,10 @@ impl Store {
     pub(crate) async fn checkpoint(&self, everything: bool) -> io::Result<()> {
         let _turn = self.shared.checkpoint_turn.enter().await;
         let journal = &self.shared.journal;
-        let full = journal.newest_full().filter(|_| everything || journal.wants_checkpoint());
+        // A file may be full of groups whose commit is still being written: what they hold cannot be flushed yet.
+        let durable_group = self.state().durable_group;
+        let full = durable_group.and_then(|newest| journal.newest_full(newest));
+        let full = full.filter(|_| everything || journal.wants_checkpoint());
         let (slots, newest) = {
             let mut state = self.state_mut();
             let memory_short = std::mem::take(&mut state.memory_short);
@@ -154,7 +157,8 @@ impl Store {
             };
             (0..state.partitions.len() as Slot).filter(|&slot| state.partition(slot).is_some_and(needs)).collect()
         };
-        self.carry_slots(&slots).await?;
+        // The new bound is durable, with what it relies on, before any older group may be overwritten.
+        self.carry_and_declare(&slots, Some(target + 1)).await?;
         let mut state = self.state_mut();
         for slot in slots {
             if let Some(partition) = state.partition_mut(slot) {
@@ -162,18 +166,25 @@ impl Store {
                 partition.dirty_since = partition.dirty_since.map(|seq| seq.max(target + 1));
             }
         }
-        state.gather.oldest_needed = target + 1;
         Ok(())
     }
 
     /// Adds an entry with the newest durable state of each partition to the journal, and waits until it is durable.
     pub(crate) async fn carry_slots(&self, slots: &[Slot]) -> io::Result<()> {
+        self.carry_and_declare(slots, None).await
+    }
+
+    async fn carry_and_declare(&self, slots: &[Slot], oldest_needed: Option<u64>) -> io::Result<()> {
         let mut next = 0;
-        while next < slots.len() {
+        let mut declared = oldest_needed.is_none();
+        while next < slots.len() || !declared {
             let seq = {
                 let mut state = self.state_mut();
                 while next < slots.len() && state.carry(slots[next]) {
                     next += 1;
+                }
+                if let Some(oldest) = oldest_needed.filter(|_| next == slots.len()) {
+                    declared = state.declare_needed(oldest);
                 }
                 state.gather.commit
             };
@@ -254,6 +265,15 @@ impl State {
             *next += 1;
         }
         pieces
+    }
+
+    /// Lets the gathering group say that groups below `oldest` are covered. False when memory is short.
+    fn declare_needed(&mut self, oldest: u64) -> bool {
+        let has_room = self.make_gather_room(0).is_ok();
+        if has_room {
+            self.gather.declare_needed(oldest);
+        }
+        has_room
     }
 
     /// Adds a partition's newest durable state to the gathering group. False when memory is short.

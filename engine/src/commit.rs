@@ -157,9 +157,6 @@ impl Store {
             files.extend(segments.into_values());
             all(files.iter().map(|file| Box::pin(reactor.fdatasync(file)) as Task<'_>).collect()).await?;
         }
-        if journal.wants_checkpoint() {
-            self.shared.pressure.notify();
-        }
         if journal.wants_file() {
             let store = self.clone();
             reactor.spawn(async move {
@@ -191,6 +188,12 @@ impl Store {
             }
         }
         state.committed = commit.seq;
+        if let Some(group) = commit.groups.last() {
+            state.durable_group = Some(group.seq);
+        }
+        if self.shared.journal.wants_checkpoint() {
+            self.shared.pressure.notify();
+        }
         state.commit_waiters.drain(..).for_each(std::task::Waker::wake);
         // What went the direct way may be evicted now.
         state.wake_capacity();

@@ -29,7 +29,7 @@ pub(crate) struct Gather {
     /// Number of the group that is open, or of the next one.
     pub(crate) seq: u64,
     /// Groups below it are covered by segments; goes into the next header.
-    pub(crate) oldest_needed: u64,
+    oldest_needed: u64,
     chunk: Option<FullChunk>,
     open: Option<OpenGroup>,
     entries: Vec<Entry>,
@@ -41,6 +41,14 @@ pub(crate) struct Gather {
 struct OpenGroup {
     header: Reserved,
     start: usize,
+}
+
+impl OpenGroup {
+    fn begin(writer: &mut ChunkWriter) -> OpenGroup {
+        let start = writer.filled();
+        debug_assert!(start.is_multiple_of(BLOCK_BYTES));
+        OpenGroup { header: writer.reserve(GROUP_HEADER_BYTES), start }
+    }
 }
 
 impl Gather {
@@ -95,11 +103,7 @@ impl Gather {
     /// The caller has checked [`Gather::has_room`].
     pub(crate) fn add(&mut self, mut entry: Entry, bytes: &[u8], finish: impl FnOnce(&mut [u8])) -> Slice {
         let chunk = self.chunk.as_mut().expect("has_room was true");
-        let open = self.open.get_or_insert_with(|| {
-            let start = chunk.writer.filled();
-            debug_assert!(start.is_multiple_of(BLOCK_BYTES));
-            OpenGroup { header: chunk.writer.reserve(GROUP_HEADER_BYTES), start }
-        });
+        let open = self.open.get_or_insert_with(|| OpenGroup::begin(&mut chunk.writer));
         let data_off = chunk.writer.filled() - open.start - GROUP_HEADER_BYTES;
         let slice = chunk.writer.append_with(bytes, finish);
         entry.data_off = data_off as u32;
@@ -117,7 +121,14 @@ impl Gather {
 
     /// True when there is anything for a commit to write.
     pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.closed.is_empty()
+        self.open.is_none() && self.closed.is_empty()
+    }
+
+    /// Groups below `oldest` are covered: the open group's header will say so, and all later ones.
+    pub(crate) fn declare_needed(&mut self, oldest: u64) {
+        self.oldest_needed = oldest;
+        let chunk = self.chunk.as_mut().expect("has_room was true");
+        self.open.get_or_insert_with(|| OpenGroup::begin(&mut chunk.writer));
     }
 
     /// Closes the open group and gives all closed ones to the commit, whose number is counted up.

@@ -145,9 +145,9 @@ impl JournalFiles {
         2 * self.files.borrow().full.len() >= self.max_files
     }
 
-    /// The newest group in a full file: what a checkpoint has to cover. None when no file is full.
-    pub(crate) fn newest_full(&self) -> Option<u64> {
-        self.files.borrow().full.back().map(|(_, last_seq)| *last_seq)
+    /// The newest group in the full files that hold none above `durable`: what a checkpoint has to cover to free them.
+    pub(crate) fn newest_full(&self, durable: u64) -> Option<u64> {
+        self.files.borrow().full.iter().map(|(_, last_seq)| *last_seq).rfind(|last_seq| *last_seq <= durable)
     }
 
     /// Frees every full file whose groups are all at or below `seq`.

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::Path;
 
 use crate::checkpoint::write_file;
 use crate::gather::FullChunk;
@@ -12,7 +11,6 @@ use crate::journal::PartitionKey;
 use crate::log::Log;
 use crate::partition::{Partition, PartitionConfig};
 use crate::producer::{ProducerBatch, ProducerTable, sequence_after};
-use crate::reactor::Reactor;
 use crate::read::{Scan, batches};
 use crate::recovery::{self, PartitionSeed};
 use crate::segment::{self, Segment};
@@ -64,7 +62,8 @@ impl Store {
         let mut active = segments.pop_back().unwrap_or_else(|| Segment::sealed(seed.log_start, 0, seed.log_start));
         active.flushed = Segment::block_floor(active.end_pos);
         (active.rolled, active.sealed, active.index) = (false, false, Some(Index::new()));
-        let producers = read_snapshot(reactor, &segment::producers_path(&seed.dir, active.base)).await?;
+        // Damaged or missing, it costs only the memory of old sequence numbers.
+        let producers = recovery::read_checksummed(reactor, &segment::producers_path(&seed.dir, active.base)).await?;
         let mut partition = Partition::new(
             seed.key,
             config,
@@ -206,15 +205,4 @@ impl Partition {
             self.producers.record(batch.producer_id(), batch.producer_epoch(), appended, batch.max_timestamp());
         }
     }
-}
-
-/// A producer snapshot's bytes, without their checksum. None when there is none or it is damaged: it is a shortcut.
-async fn read_snapshot(reactor: &Reactor, path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let bytes = match recovery::read_file(reactor, path).await {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let Some((crc, bytes)) = bytes.split_first_chunk::<4>() else { return Ok(None) };
-    Ok((wire::batch::crc32c(bytes) == u32::from_le_bytes(*crc)).then(|| bytes.to_vec()))
 }

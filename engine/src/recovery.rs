@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use wire::batch::BatchView;
 
 use crate::cache::Slice;
+use crate::checkpoint::{checksummed, write_file};
 use crate::io::{File, Open};
 use crate::journal::{EntryKind, PartitionKey};
 use crate::journal_files::{journal_dir, parse_file_name};
@@ -28,6 +29,8 @@ use crate::segment;
 pub(crate) const PARTITION_METADATA: &str = "partition.metadata";
 /// How the name of a directory ends whose deletion has begun.
 pub(crate) const DELETED_SUFFIX: &str = "-delete";
+/// The file, beside the journals, that names the oldest incarnation whose journals count.
+const FLOOR: &str = "oldest-incarnation";
 /// Present after a clean stop, until the next start.
 const CLEAN_MARKER: &str = "clean-stop";
 
@@ -81,14 +84,19 @@ pub async fn recover(reactor: &Reactor, dir: &Path, limits: &Limits) -> io::Resu
     reactor.sync_dir(dir).await?;
     let clean = take_clean_marker(reactor, dir).await?;
 
+    let floor = read_checksummed(reactor, &journals.join(FLOOR)).await?;
+    let floor = floor.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?))).unwrap_or(0);
     let mut by_core: BTreeMap<(u64, u16), Vec<PathBuf>> = BTreeMap::new();
     for entry in reactor.list_dir(&journals)? {
         match entry.name.to_str().and_then(parse_file_name) {
+            Some((incarnation, _)) if incarnation < floor => {}
             Some(key) => by_core.entry(key).or_default().push(journals.join(&entry.name)),
+            None if entry.name.to_str().is_some_and(|name| name.starts_with(FLOOR)) => {}
             None => remarks.push(format!("ignored a foreign file in the journal's directory: {:?}", entry.name)),
         }
     }
-    let incarnation = by_core.keys().map(|(incarnation, _)| incarnation + 1).max().unwrap_or(1);
+    let newest = by_core.keys().map(|(incarnation, _)| *incarnation).max().unwrap_or(0);
+    let incarnation = newest.max(floor) + 1;
 
     let mut files: Vec<File> = Vec::new();
     let mut patches: HashMap<PartitionKey, Vec<Patch>> = HashMap::new();
@@ -129,6 +137,9 @@ pub async fn recover(reactor: &Reactor, dir: &Path, limits: &Limits) -> io::Resu
 /// one ([`Store::carry`](crate::store::Store::carry) on every core).
 pub async fn discard_journals_before(reactor: &Reactor, dir: &Path, incarnation: u64) -> io::Result<()> {
     let journals = journal_dir(dir);
+    // Said first: a crash may undo some of the removals and not the others, and what is left would make no sense.
+    let floor = checksummed(&incarnation.to_le_bytes());
+    write_file(reactor, &journals.join(FLOOR), &floor).await?;
     for entry in reactor.list_dir(&journals)? {
         let older = entry.name.to_str().and_then(parse_file_name).is_some_and(|(of, _)| of < incarnation);
         if older {
@@ -140,7 +151,7 @@ pub async fn discard_journals_before(reactor: &Reactor, dir: &Path, incarnation:
 
 /// Leaves word that the stop was clean. Every core's store must have been closed.
 pub async fn mark_clean(reactor: &Reactor, dir: &Path) -> io::Result<()> {
-    crate::checkpoint::write_file(reactor, &dir.join(CLEAN_MARKER), b"clean\n").await
+    write_file(reactor, &dir.join(CLEAN_MARKER), b"clean\n").await
 }
 
 async fn take_clean_marker(reactor: &Reactor, dir: &Path) -> io::Result<bool> {
@@ -353,6 +364,17 @@ pub(crate) async fn read_file(reactor: &Reactor, path: &Path) -> io::Result<Vec<
     let file = reactor.open(path, Open::default()).await?;
     let len = reactor.file_len(&file).await? as usize;
     Ok(read_exact(reactor, &file, 0, len).await?.as_bytes().to_vec())
+}
+
+/// What [`checksummed`] made of some bytes. None when there is no such file or it is damaged.
+pub(crate) async fn read_checksummed(reactor: &Reactor, path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let bytes = match read_file(reactor, path).await {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let Some((crc, bytes)) = bytes.split_first_chunk::<4>() else { return Ok(None) };
+    Ok((wire::batch::crc32c(bytes) == u32::from_le_bytes(*crc)).then(|| bytes.to_vec()))
 }
 
 async fn read_exact(reactor: &Reactor, file: &File, pos: u64, len: usize) -> io::Result<Slice> {

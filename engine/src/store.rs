@@ -105,6 +105,8 @@ pub(crate) struct State {
     pub(crate) must_sync: bool,
     /// The newest durable commit.
     pub(crate) committed: u64,
+    /// The newest journal group of a durable commit.
+    pub(crate) durable_group: Option<u64>,
     pub(crate) health: Health,
     pub(crate) commit_waiters: Vec<Waker>,
     pub(crate) capacity_waiters: Vec<Waker>,
@@ -132,6 +134,7 @@ impl Store {
             direct_partitions: 0,
             must_sync: false,
             committed: 0,
+            durable_group: None,
             health: Health::Running,
             commit_waiters: Vec::new(),
             capacity_waiters: Vec::new(),

@@ -16,6 +16,20 @@ use crate::image::{Endpoint, RESOURCE_BROKER, RESOURCE_TOPIC};
 /// The most records that one request may cause (`MAX_RECORDS_PER_USER_OP` in Kafka's controller).
 pub const MAX_RECORDS: usize = 10_000;
 
+/// The most bytes of records that one request may cause. They make one batch, and a batch must fit into one chunk of
+/// the store's memory.
+pub const MAX_BYTES: usize = 1_000_000;
+
+// The largest topic still fits.
+const _: () = assert!(MAX_RECORDS * PARTITION_RECORD_BYTES <= MAX_BYTES);
+const _: () = assert!(MAX_BYTES < 1 << 20);
+
+/// No less than the bytes of a partition's record in a batch: three ids and numbers, its frame and its deltas.
+const PARTITION_RECORD_BYTES: usize = 100;
+
+/// No less than the bytes of any other record without its texts.
+const RECORD_BYTES: usize = 64;
+
 /// One decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
@@ -99,6 +113,51 @@ impl Action {
             Action::SetConfigs { changes, .. } => changes.len(),
             Action::DeleteTopic { .. } | Action::RegisterBroker { .. } | Action::SetFeature { .. } => 1,
         }
+    }
+
+    /// No less than the bytes that its records take in a batch.
+    #[must_use]
+    pub fn bytes_bound(&self) -> usize {
+        let count = |partitions: i32| usize::try_from(partitions).unwrap_or(0) * PARTITION_RECORD_BYTES;
+        match self {
+            Action::CreateTopic { name, partitions, configs, .. } => {
+                let config = |(key, value): (&String, &String)| RECORD_BYTES + name.len() + key.len() + value.len();
+                RECORD_BYTES + name.len() + configs.iter().map(config).sum::<usize>() + count(*partitions)
+            }
+            Action::AddPartitions { from, to, .. } => count(to - from),
+            Action::Lead { partitions, .. } => count(*partitions),
+            Action::SetConfigs { target, changes } => {
+                let name = match target {
+                    ConfigTarget::Topic(name) | ConfigTarget::Broker(name) => name.len(),
+                    ConfigTarget::AllBrokers => 0,
+                };
+                let change = |(key, value): &(String, Option<String>)| {
+                    RECORD_BYTES + name + key.len() + value.as_ref().map_or(0, String::len)
+                };
+                changes.iter().map(change).sum()
+            }
+            Action::RegisterBroker { endpoints, rack, .. } => {
+                let endpoint = |it: &Endpoint| RECORD_BYTES + it.listener.len() + it.host.len();
+                let features = features::SUPPORTED.len() * RECORD_BYTES;
+                2 * RECORD_BYTES
+                    + features
+                    + rack.as_ref().map_or(0, String::len)
+                    + endpoints.iter().map(endpoint).sum::<usize>()
+            }
+            Action::DeleteTopic { .. } => RECORD_BYTES,
+            Action::SetFeature { name, .. } => RECORD_BYTES + name.len(),
+        }
+    }
+
+    /// The longest value that it sets, in bytes.
+    #[must_use]
+    pub fn longest_text(&self) -> usize {
+        let longest = match self {
+            Action::CreateTopic { configs, .. } => configs.values().map(String::len).max(),
+            Action::SetConfigs { changes, .. } => changes.iter().flat_map(|(_, value)| value).map(String::len).max(),
+            _ => None,
+        };
+        longest.unwrap_or(0)
     }
 
     /// Appends its records. `node_id` is this broker's number and `directory` the id of its data directory.
@@ -196,6 +255,8 @@ pub fn new_topic_id(mut random: impl FnMut() -> u64) -> Uuid {
 
 #[cfg(test)]
 mod tests {
+    use engine::limits::MIN_BATCH_BYTES;
+
     use super::*;
 
     #[test]
@@ -209,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn the_count_of_records_is_told_beforehand() {
+    fn counts_and_bounds_are_told_beforehand() {
         let id = Uuid([7; 16]);
         let actions = [
             Action::CreateTopic {
@@ -225,13 +286,19 @@ mod tests {
             },
             Action::Lead { id, partitions: 5 },
             Action::DeleteTopic { id },
-            Action::RegisterBroker { endpoints: Vec::new(), rack: None, incarnation: id },
+            Action::RegisterBroker {
+                endpoints: vec![Endpoint { listener: "l".repeat(200), host: "h".repeat(200), port: 1 }; 3],
+                rack: Some("r".repeat(300)),
+                incarnation: id,
+            },
             Action::SetFeature { name: "f".to_owned(), level: 1 },
         ];
         for action in &actions {
             let mut records = Vec::new();
             action.records(1, Uuid([9; 16]), &mut records);
             assert_eq!(records.len(), action.record_count(), "{action:?}");
+            let bytes = crate::catalog::write_batch(&records, i64::MAX).unwrap().len() - MIN_BATCH_BYTES;
+            assert!(bytes <= action.bytes_bound(), "{bytes} bytes of {action:?}");
         }
     }
 }

@@ -1,3 +1,15 @@
 //! The handlers: one module per API, or per family of APIs that share their rules.
 
+pub mod admin;
+pub mod alter_configs;
+pub mod create_partitions;
+pub mod create_topics;
+pub mod delete_topics;
+pub mod describe_cluster;
+pub mod describe_configs;
+pub mod describe_log_dirs;
+pub mod describe_topic_partitions;
 pub mod fetch_session;
+pub mod metadata;
+#[cfg(test)]
+pub(crate) mod test_image;

@@ -30,7 +30,7 @@ fn everywhere(test: impl AsyncFn(Reactor, &Path)) {
     r.block_on(test(r.clone(), dir.path()));
     r.drop_tasks();
     for seed in 0..20 {
-        let rough = if seed == 0 { 0 } else { 200_000 };
+        let rough = if seed == 0 { 0 } else { 500_000 };
         let config = SimConfig { seed, short_transfer: rough, stall: rough, ..SimConfig::default() };
         let r = Reactor::new(Sim::new(config).io());
         r.block_on(test(r.clone(), Path::new("/")));

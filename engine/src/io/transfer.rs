@@ -17,12 +17,13 @@ impl Io {
                 continue;
             }
             let mut written = count(result)?;
-            if file.is_direct() && from + written < data.len() {
-                // What goes on after a short write must be aligned too: the last partial block is written again.
-                written &= !(BLOCK_BYTES - 1);
-            }
             if written == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
+            }
+            if file.is_direct() && from + written < data.len() {
+                // What goes on after a short write must be aligned too: the last partial block is written again, even
+                // if it is the only one. If it cannot be written, an error will say why.
+                written &= !(BLOCK_BYTES - 1);
             }
             from += written;
         }

@@ -130,17 +130,19 @@ fn a_send_of_many_pieces_arrives_in_order() {
         for i in 0..PIECES {
             let start = buf.head.len();
             buf.head.extend_from_slice(&pattern(i, i % 50));
-            let head = start..buf.head.len();
+            // Two parts that lie side by side.
+            let (head, end) = (start..start + i % 50 / 2, start + i % 50 / 2..buf.head.len());
             let slice = bytes.part(i * 100, i * 100 + 3000 + i % 7);
-            expected.extend_from_slice(&buf.head[head.clone()]);
+            expected.extend_from_slice(&buf.head[start..]);
             expected.extend_from_slice(slice.as_bytes());
             buf.parts.push(Part::Head(head));
+            buf.parts.push(Part::Head(end));
             buf.parts.push(Part::Slice(slice));
         }
         assert_eq!(buf.len(), expected.len());
         let (sent, mut buf) = r.send(&socket, buf).await;
         sent.unwrap();
-        assert_eq!(buf.parts.len(), 2 * PIECES, "what was sent comes back");
+        assert_eq!(buf.parts.len(), 3 * PIECES, "what was sent comes back");
         buf.clear();
         assert!(buf.is_empty());
         // Nothing to send is sent at once.

@@ -13,7 +13,7 @@ use super::super::send::{Progress, SendBuf};
 use super::super::slots::{Done, InFlight, Key};
 use super::super::transfer::count;
 use super::super::{DirEntry, Open};
-use super::disk::{DirRef, FileRef};
+use super::disk::{DirRef, FileRef, SECTOR_BYTES};
 use super::net::{SimListener, SimSocket, pair};
 use super::{Call, Core, SimCore, State};
 use crate::cache::{ChunkWriter, Slice};
@@ -171,7 +171,8 @@ fn write(state: &mut State, file: &SimFile, pos: u64, bytes: &[u8], failure: Opt
         Ok(len) => len,
         Err(errno) => return errno,
     };
-    len = transferred(state, file, len);
+    // A direct transfer is short by whole sectors.
+    len = shorten(state, len, if file.0.direct { SECTOR_BYTES } else { 1 });
     let mut at = pos;
     if state.random.chance(state.config.misdirected_write) {
         at = state.random.below(node.len() as u64 / BLOCK_BYTES as u64 + 1) * BLOCK_BYTES as u64;
@@ -189,13 +190,13 @@ fn read(state: &mut State, file: &SimFile, pos: u64, out: &mut [u8]) -> i32 {
         return -libc::EIO;
     }
     let node = file.0.file.borrow();
-    let len = transferred(state, file, out.len());
+    // A direct read ends within a block only at the end of the file.
+    let len = shorten(state, out.len(), if file.0.direct { BLOCK_BYTES } else { 1 });
     node.read(pos, &mut out[..len]) as i32
 }
 
-/// How much of `len` bytes is transferred. A direct transfer ends between blocks only at the end of the file.
-fn transferred(state: &mut State, file: &SimFile, len: usize) -> usize {
-    let unit = if file.0.direct { BLOCK_BYTES } else { 1 };
+/// All of a transfer of `len` bytes, or, at the configured rate, some units of it.
+fn shorten(state: &mut State, len: usize, unit: usize) -> usize {
     if len < 2 * unit || !state.random.chance(state.config.short_transfer) {
         return len;
     }

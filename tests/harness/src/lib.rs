@@ -10,6 +10,7 @@ pub mod partitioner;
 pub mod process;
 pub mod provision;
 pub mod random;
+pub mod raw;
 pub mod workload;
 
 /// What only a test target can know, since Cargo tells it at compile time; see [`suite!`].

@@ -27,7 +27,9 @@ const DEFAULT_BATCH_BYTES: u32 = 16 << 10;
 const MAX_BATCH_BYTES: u64 = 128 << 20;
 /// What the connections of a run may hold together, for requests or answers.
 const MAX_MEMORY_BYTES: u64 = 8 << 30;
-/// At most this many connections: each costs a file descriptor and a buffer of 128 KiB.
+/// What a connection costs besides its requests or answers.
+const CONNECTION_BYTES: u64 = 32 << 10;
+/// At most this many connections: each takes a file descriptor and a port.
 const MAX_CONNECTIONS: u32 = 50_000;
 
 /// Load, latency and audit of any Kafka-protocol broker.
@@ -436,10 +438,12 @@ fn check_memory(load: &Load) -> Result<(), PlanError> {
             BatchBound::Records(records) => u64::from(records) * (u64::from(produce.record_bytes) + 20),
             BatchBound::Bytes(bytes) => u64::from(bytes.max(produce.record_bytes)),
         };
-        // A round is about a mebibyte, or one request; each unanswered request leaves a note behind.
-        u64::from(produce.connections) * (batch.max(1 << 20) + u64::from(produce.in_flight) * 48)
+        // A round is a window of requests, or the mebibyte that one write gathers and the request that fills it.
+        let round = (u64::from(produce.in_flight) * batch).min((1 << 20) + batch);
+        u64::from(produce.connections) * (round + CONNECTION_BYTES)
     });
-    let fetch = load.fetch().map_or(0, |fetch| u64::from(fetch.connections) * u64::from(fetch.max_bytes));
+    let fetch =
+        load.fetch().map_or(0, |fetch| u64::from(fetch.connections) * (u64::from(fetch.max_bytes) + CONNECTION_BYTES));
     let bytes = produce + fetch;
     if bytes > MAX_MEMORY_BYTES { Err(PlanError::Memory(bytes)) } else { Ok(()) }
 }

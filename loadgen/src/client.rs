@@ -23,9 +23,9 @@ use crate::plan::Target;
 /// The largest answer on a control connection: metadata of very many partitions.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 /// How often a topic that is not ready yet is looked at again.
-const POLL_INTERVAL: Duration = Duration::from_millis(50);
+pub const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// How long a new topic may take until all its partitions have leaders.
-const TOPIC_READY_WITHIN: Duration = Duration::from_secs(30);
+pub const TOPIC_READY_WITHIN: Duration = Duration::from_secs(30);
 
 /// Why the broker could not be talked to.
 #[derive(Debug)]

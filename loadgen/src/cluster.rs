@@ -1,13 +1,15 @@
 //! The leaders of a topic's partitions and what they speak.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use wire::Uuid;
 use wire::api::ApiKey;
 use wire::compression::Codec;
+use wire::error::ErrorCode;
 
 use crate::assign::by_leader;
-use crate::client::{Client, ClientError, LogEnd, Topic};
+use crate::client::{Client, ClientError, LogEnd, POLL_INTERVAL, TOPIC_READY_WITHIN, Topic};
 use crate::error::RunError;
 use crate::plan::Plan;
 
@@ -51,13 +53,24 @@ impl Cluster {
         Ok(Cluster { topic, leaders, produce_version, fetch_version })
     }
 
-    /// The offset at one end of every partition.
+    /// The offset at one end of every partition. A leader may take a moment until it serves a new partition: errors that
+    /// may pass are waited out.
     pub fn log_ends(&mut self, end: LogEnd) -> Result<BTreeMap<i32, i64>, ClientError> {
+        let deadline = Instant::now() + TOPIC_READY_WITHIN;
         let mut offsets = BTreeMap::new();
         for (leader, partitions) in by_leader(&self.topic.partitions) {
-            if let Some(client) = self.leaders.get_mut(leader) {
-                offsets.extend(client.log_ends(&self.topic.name, &partitions, end)?);
-            }
+            let Some(client) = self.leaders.get_mut(leader) else { continue };
+            offsets.extend(loop {
+                match client.log_ends(&self.topic.name, &partitions, end) {
+                    Err(ClientError::Broker { code, .. })
+                        if ErrorCode::from_code(code).is_some_and(ErrorCode::is_retriable)
+                            && Instant::now() < deadline =>
+                    {
+                        std::thread::sleep(POLL_INTERVAL);
+                    }
+                    outcome => break outcome?,
+                }
+            });
         }
         Ok(offsets)
     }

@@ -76,12 +76,15 @@ fn read_threads(tasks: &Path) -> BTreeMap<String, u64> {
     for task in fs::read_dir(tasks).into_iter().flatten().flatten() {
         let Ok(name) = fs::read_to_string(task.path().join("comm")) else { continue };
         let Ok(schedstat) = fs::read_to_string(task.path().join("schedstat")) else { continue };
-        let Some(run_ns) = schedstat.split_ascii_whitespace().next().and_then(|field| field.parse::<u64>().ok()) else {
-            continue;
-        };
-        *threads.entry(name.trim_end().to_owned()).or_default() += run_ns;
+        *threads.entry(name.trim_end().to_owned()).or_default() += parse_schedstat(&schedstat).0;
     }
     threads
+}
+
+/// Nanoseconds that a thread ran and that it waited for a processor: the first two fields of its `schedstat`.
+fn parse_schedstat(text: &str) -> (u64, u64) {
+    let mut fields = text.split_ascii_whitespace().map(|field| field.parse().unwrap_or(0));
+    (fields.next().unwrap_or(0), fields.next().unwrap_or(0))
 }
 
 /// User and system time in clock ticks: fields 14 and 15 of proc_pid_stat(5). The name may contain blanks and
@@ -168,6 +171,8 @@ pub struct OwnCpu {
     pub user_ns: u64,
     /// In kernel mode.
     pub system_ns: u64,
+    /// Ready to run, but without a processor: other threads had it. Zero where the kernel does not tell.
+    pub waited_ns: u64,
 }
 
 impl OwnCpu {
@@ -177,6 +182,7 @@ impl OwnCpu {
         OwnCpu {
             user_ns: usage.user_time().num_nanoseconds().unsigned_abs(),
             system_ns: usage.system_time().num_nanoseconds().unsigned_abs(),
+            waited_ns: fs::read_to_string("/proc/thread-self/schedstat").map_or(0, |text| parse_schedstat(&text).1),
         }
     }
 
@@ -185,6 +191,7 @@ impl OwnCpu {
         OwnCpu {
             user_ns: self.user_ns.saturating_sub(earlier.user_ns),
             system_ns: self.system_ns.saturating_sub(earlier.system_ns),
+            waited_ns: self.waited_ns.saturating_sub(earlier.waited_ns),
         }
     }
 }
@@ -236,6 +243,12 @@ mod tests {
         let sample = parse_cpu_stat("usage_usec 30\nuser_usec 20\nsystem_usec 10\nnr_periods 0\n").unwrap();
         assert_eq!((sample.total_ns, sample.user_ns, sample.system_ns), (30_000, 20_000, 10_000));
         assert!(parse_cpu_stat("usage_usec 30\n").is_err());
+    }
+
+    #[test]
+    fn running_and_waiting() {
+        assert_eq!(parse_schedstat("123 45 6\n"), (123, 45));
+        assert_eq!(parse_schedstat(""), (0, 0));
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub const MAX_FRAME_BYTES: usize = 256 << 20;
 /// How many pieces one write gathers. The kernel takes up to 1,024; a window is seldom as long.
 const PIECES_PER_WRITE: usize = 128;
 /// What is left of the buffer besides the frame that it is made for.
-const READ_SLACK: usize = 64 << 10;
+const READ_SLACK: usize = 16 << 10;
 
 /// Why a connection was given up.
 #[derive(Debug)]

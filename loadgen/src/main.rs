@@ -14,6 +14,7 @@ use loadgen::crew::Observers;
 use loadgen::progress::Progress;
 use loadgen::report::Report;
 use loadgen::run::run;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 
 const AUDIT_FAILED: u8 = 1;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         eprintln!("weir-load: cannot listen for signals: {error}");
         return ExitCode::from(NO_RUN);
     }
+    allow_many_connections();
     match execute(&invocation, &stop) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
@@ -72,6 +74,14 @@ fn execute(invocation: &Invocation, stop: &Arc<AtomicBool>) -> Result<u8, Box<dy
         (true, false) => NOT_CLEAN,
         (true, true) => 0,
     })
+}
+
+/// Raises the soft limit of open files to the hard one: each connection is a file. A refusal shows when a connection is
+/// refused, with its reason.
+fn allow_many_connections() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
 }
 
 /// The first SIGINT or SIGTERM ends the load early, with a report; the second ends the process.

@@ -231,8 +231,28 @@ impl fmt::Display for Pace {
         match self {
             Pace::Closed => f.write_str("closed loop"),
             Pace::Open { records_per_second, tick } => {
-                write!(f, "open loop, {records_per_second} records/s in ticks of {tick:?}")
+                write!(f, "open loop of {records_per_second} records/s in ticks of {tick:?}")
             }
+        }
+    }
+}
+
+impl fmt::Display for Acks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Acks::None => "acks=0",
+            Acks::Leader => "acks=1",
+            Acks::All => "acks=all",
+        })
+    }
+}
+
+impl fmt::Display for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Keys::None => f.write_str("no keys"),
+            Keys::Random(of) => write!(f, "random keys of {of}"),
+            Keys::Sequential => f.write_str("sequential keys"),
         }
     }
 }

@@ -5,6 +5,7 @@
 use std::fmt::{self, Write};
 
 use serde::Serialize;
+use wire::compression::Codec;
 
 use crate::audit::Verdict;
 use crate::client::code_name;
@@ -25,6 +26,8 @@ const BUSY_CLOSED_LOOP: f64 = 0.95;
 const KEPT_UP_SHARE: f64 = 0.99;
 /// Above this share of stolen processor time the machine was not ours.
 const STOLEN_SHARE: f64 = 0.05;
+/// A generator thread that waited for its processor for a larger share of the time shared it with others.
+const WAITED_SHARE: f64 = 0.05;
 
 /// A run's report.
 #[derive(Debug, Serialize)]
@@ -115,6 +118,7 @@ struct GeneratorFigures {
     user_s: f64,
     system_s: f64,
     busiest_thread_share: f64,
+    waited_share: f64,
     threads: Vec<ThreadFigures>,
     slip_us: Option<LatencySummary>,
 }
@@ -124,6 +128,7 @@ struct ThreadFigures {
     user_s: f64,
     system_s: f64,
     share: f64,
+    waited_share: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -227,6 +232,14 @@ impl<'a> Report<'a> {
         if busy > bound {
             let effect = if open_loop { "latency may be its own" } else { "throughput may be limited by it" };
             doubt("generator_cpu", format!("a generator thread used {:.0} % of a processor: {effect}", busy * 100.0));
+        }
+        let waited = self.generator.waited_share;
+        if waited > WAITED_SHARE {
+            let share = waited * 100.0;
+            doubt(
+                "generator_waited",
+                format!("a generator thread waited {share:.0} % of the time for a processor that others had"),
+            );
         }
         if let (Some(Pace::Open { tick, .. }), Some(slip)) =
             (self.config.load.produce().map(|produce| produce.pace), &self.generator.slip_us)
@@ -348,17 +361,20 @@ fn generator_figures(outcome: &Outcome) -> GeneratorFigures {
         .iter()
         .map(|thread| {
             let (user_s, system_s) = (seconds(thread.cpu.user_ns), seconds(thread.cpu.system_ns));
-            let measured_s = seconds(thread.measured_ns);
-            let share = if measured_s > 0.0 { (user_s + system_s) / measured_s } else { 0.0 };
-            ThreadFigures { user_s, system_s, share }
+            let measured_s = seconds(thread.measured_ns).max(f64::MIN_POSITIVE);
+            let share = |seconds: f64| (seconds / measured_s).min(1.0);
+            let waited_share = share(seconds(thread.cpu.waited_ns));
+            ThreadFigures { user_s, system_s, share: share(user_s + system_s), waited_share }
         })
         .collect();
     let mut slip = Latencies::new();
     outcome.threads.iter().for_each(|thread| slip.merge(&thread.slip));
+    let highest = |share: fn(&ThreadFigures) -> f64| threads.iter().map(share).fold(0.0, f64::max);
     GeneratorFigures {
         user_s: threads.iter().map(|thread| thread.user_s).sum(),
         system_s: threads.iter().map(|thread| thread.system_s).sum(),
-        busiest_thread_share: threads.iter().map(|thread| thread.share).fold(0.0, f64::max),
+        busiest_thread_share: highest(|thread| thread.share),
+        waited_share: highest(|thread| thread.waited_share),
         threads,
         slip_us: slip.summary(),
     }
@@ -467,6 +483,9 @@ impl Report<'_> {
         let mut text = format!("{:.3} s CPU", generator.user_s + generator.system_s);
         write!(text, " (user {:.2}, system {:.2}", generator.user_s, generator.system_s)?;
         write!(text, "), busiest of {} threads {share:.0} %", generator.threads.len())?;
+        if generator.waited_share >= 0.01 {
+            write!(text, ", waited {:.0} % for a processor", generator.waited_share * 100.0)?;
+        }
         if let Some(slip) = &generator.slip_us {
             write!(text, ", own slip p99 {} max {}", latency(slip.p99), latency(slip.max))?;
         }
@@ -480,18 +499,23 @@ fn describe_produce(load: &ProduceLoad, produce: &ProduceFigures) -> String {
         BatchBound::Records(_) => "",
         BatchBound::Bytes(_) => "up to ",
     };
+    let compression = match load.compression {
+        Codec::None => "not compressed".to_owned(),
+        codec => format!("compressed with {codec}"),
+    };
+    let window = match load.pace {
+        Pace::Closed => format!(" × {} in flight", load.in_flight),
+        Pace::Open { .. } => String::new(),
+    };
     format!(
-        "{pace}; {} connections × {} in flight; batches of {bound}{} records of {} B ({} B); acks {:?}, {}, keys {:?}",
+        "{pace}; {} connections{window}; batches of {bound}{} records of {} B ({} B); {}, {compression}, {}",
         load.connections,
-        load.in_flight,
         count(produce.batch_records.into()),
-        load.record_bytes,
+        count(load.record_bytes.into()),
         count(produce.batch_bytes as u64),
         load.acks,
-        load.compression,
         load.keys,
     )
-    .to_lowercase()
 }
 
 fn describe_fetch(load: &FetchLoad) -> String {

@@ -34,8 +34,8 @@ const EVENTS: usize = 1024;
 const TIMER: u64 = u64::MAX;
 /// How often a thread looks for connections that fell silent and partitions that have rested.
 const HOUSEKEEPING_NS: u64 = 10_000_000;
-/// The answers of a whole window of Produce requests fit into this.
-const PRODUCE_ANSWER_BYTES: usize = 64 << 10;
+/// The answers to a hundred Produce requests fit into this; more of them take more reads.
+const PRODUCE_ANSWER_BYTES: usize = 16 << 10;
 /// A receive buffer starts no larger than this; it grows when a longer answer comes.
 const MAX_FIRST_BUFFER: usize = 8 << 20;
 
@@ -279,13 +279,6 @@ impl<'a> Worker<'a> {
         if let Some(fetch) = &mut self.fetch {
             fetch.timeline = timeline;
         }
-        let now = self.now();
-        std::thread::sleep(Duration::from_nanos(timeline.start_ns.saturating_sub(now)));
-        let now = self.now();
-        self.second = timeline.second_of(now);
-        if let Some(fetch) = &mut self.fetch {
-            fetch.last_records_ns = now;
-        }
         // Each connection's first event says that it is writable, and lets it begin.
         let interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
         let watch =
@@ -304,6 +297,12 @@ impl<'a> Worker<'a> {
             self.give_up(place, Lost::Io(error.into()));
         }
         self.find_next_due();
+        std::thread::sleep(Duration::from_nanos(timeline.start_ns.saturating_sub(self.now())));
+        let now = self.now();
+        self.second = timeline.second_of(now);
+        if let Some(fetch) = &mut self.fetch {
+            fetch.last_records_ns = now;
+        }
     }
 
     /// One round: the time, overdue work, then whatever the sockets and the timer bring.

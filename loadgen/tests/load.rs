@@ -182,7 +182,7 @@ fn a_lost_connection_is_reported_and_ends_only_itself() {
     assert_eq!(report["lost_connections"].as_array().unwrap().len(), 1);
     assert_eq!(number(&report, "/produce/unanswered_records"), 4);
     assert!(!flag(&report, "/honest"));
-    assert_eq!(report["reasons"][0]["code"], "lost_connections");
+    assert!(report["reasons"].as_array().unwrap().iter().any(|reason| reason["code"] == "lost_connections"));
     // The other connection went on to its end, and nothing that was acknowledged is missing.
     assert!(number(&report, "/produce/acked/records") >= 200);
     assert!(flag(&report, "/audit/passed"), "{report:#}");

@@ -277,6 +277,9 @@ const fn end_to_end(rate: u64) -> Load {
     Load::EndToEnd { rate, record_bytes: 100, batch_bytes: 256 << 10 }
 }
 
+/// Nine records of 100 bytes make a batch of about 1 KiB.
+const NINE_RECORDS: Batch = Batch::Records { count: 9, bytes: 100 };
+
 /// A record in a batch of its own: 170 bytes with 100 bytes of value.
 const ONE_RECORD: Batch = Batch::Records { count: 1, bytes: 100 };
 
@@ -327,7 +330,7 @@ pub const CASES: &[Case] = &[
         title: "1 KiB × 4",
         short_title: "1 KiB × 4",
         classes: SHIPPED,
-        load: closed(4, Batch::Bytes(1 << 10)),
+        load: closed(4, NINE_RECORDS),
         floors: &[better(Metric::CpuSecondsPerGb, 3.5), better(Metric::MegabytesPerSecond, 2.2), near_limit(5.5)],
         write_mb_per_s_max: 500,
     },
@@ -345,7 +348,7 @@ pub const CASES: &[Case] = &[
         title: "1 KiB × 64 connections, 10 in flight each",
         short_title: "1 KiB × 64, 10 in flight",
         classes: SHIPPED,
-        load: Load::Produce { connections: 64, batch: Batch::Bytes(1 << 10), pace: Pace::Closed { in_flight: 10 } },
+        load: Load::Produce { connections: 64, batch: NINE_RECORDS, pace: Pace::Closed { in_flight: 10 } },
         floors: &[better(Metric::CpuSecondsPerGb, 10.0), better(Metric::MegabytesPerSecond, 8.0), near_limit(0.88)],
         write_mb_per_s_max: 2_000,
     },

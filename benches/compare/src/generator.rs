@@ -14,6 +14,7 @@ use crate::record::Settings;
 
 /// The topic of the small requests before a run.
 const PREWARM_TOPIC: &str = "warm";
+const PREWARM_PARTITIONS: u32 = 4;
 /// The topic of the load.
 const TOPIC: &str = "load";
 /// The form of the report that [`Report`] reads.
@@ -30,10 +31,23 @@ pub struct Target {
     pub retention_bytes: Option<u64>,
 }
 
+/// Arguments that make the topic of the small requests, or that of a load, and write a record to each partition.
+pub fn create(target: &Target, load: Option<Load>) -> Vec<String> {
+    let (topic, partitions) = load.map_or((PREWARM_TOPIC, PREWARM_PARTITIONS), |load| (TOPIC, load.partitions()));
+    let mut arguments = Arguments::new("produce", target, topic, partitions);
+    arguments.add("--acks", 1).add("--connections", partitions).add("--in-flight", 1).add("--batch-records", 1);
+    arguments.add("--warmup", 0).add("--records", partitions);
+    arguments.0
+}
+
 /// Arguments for small produce requests to a topic of their own.
 pub fn prewarm(target: &Target, seconds: u64) -> Vec<String> {
-    let mut arguments = Arguments::new("produce", target, PREWARM_TOPIC, 4);
-    arguments.add("--acks", 1).add("--connections", 4).add("--in-flight", 5).add("--batch-bytes", 1024);
+    let mut arguments = Arguments::new("produce", target, PREWARM_TOPIC, PREWARM_PARTITIONS);
+    arguments
+        .add("--acks", 1)
+        .add("--connections", PREWARM_PARTITIONS)
+        .add("--in-flight", 5)
+        .add("--batch-bytes", 1024);
     arguments.add("--warmup", 0).add("--duration", format!("{seconds}s"));
     arguments.0
 }
@@ -48,9 +62,10 @@ pub fn prefill(target: &Target, partitions: u32) -> Vec<String> {
     arguments.0
 }
 
-/// Arguments for the load of a case, measured on the process `broker_pid`, with the report going to `report`. Must not be
+/// Arguments for the load of a case, measured on the process `broker_pid`, with the report going to the file
+/// `report`. Must not be
 /// asked for idling, where there is no generator.
-pub fn measured(load: Load, target: &Target, settings: &Settings, broker_pid: u32, report: &Path) -> Vec<String> {
+pub fn measured(load: Load, target: &Target, settings: &Settings, broker_pid: u32, report: &str) -> Vec<String> {
     let mode = match load {
         Load::Produce { .. } | Load::Idle => "produce",
         Load::Fetch { .. } => "fetch",
@@ -84,7 +99,7 @@ pub fn measured(load: Load, target: &Target, settings: &Settings, broker_pid: u3
     arguments.add("--warmup", format!("{}s", settings.warmup_seconds));
     arguments.add("--duration", format!("{}s", settings.measured_seconds));
     arguments.add("--threads", settings.load_threads).add("--pin", &settings.load_cores);
-    arguments.add("--broker-pid", broker_pid).add("--json", report.display());
+    arguments.add("--broker-pid", broker_pid).add("--json", report);
     arguments.0
 }
 
@@ -353,13 +368,13 @@ mod tests {
     #[test]
     fn command_lines_say_what_the_table_says() {
         let line = |name: &str, target: &Target| {
-            measured(find(name).unwrap().load, target, &settings(), 42, Path::new("/tmp/r.json")).join(" ")
+            measured(find(name).unwrap().load, target, &settings(), 42, "r.json").join(" ")
         };
         assert_eq!(
             line("fleet-170b", &target()),
             "produce --quiet --bootstrap 127.0.0.1:9092 --topic load --partitions 64 --acks 1 --connections 64 \
              --batch-records 1 --record-size 100 --in-flight 10 --warmup 3s --duration 6s --threads 1 --pin 1 \
-             --broker-pid 42 --json /tmp/r.json"
+             --broker-pid 42 --json r.json"
         );
         assert!(line("trickle", &target()).contains(" --rate 1000 --tick 1ms "));
         assert!(line("e2e-1m", &target()).starts_with("e2e "));

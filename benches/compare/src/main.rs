@@ -116,11 +116,11 @@ fn run(options: &Options) -> Result<ExitCode, String> {
     let jars = kafka::provision().map_err(in_words)?;
     let weir = match &options.weir_bin {
         _ if options.kafka_on_both_sides => None,
-        Some(program) => Some(program.clone()),
+        Some(program) => Some(absolute(program)?),
         None => Some(build(&root, "server", "weir")?),
     };
     let weir_load = match &options.load_bin {
-        Some(program) => program.clone(),
+        Some(program) => absolute(program)?,
         None => build(&root, "loadgen", "weir-load")?,
     };
 
@@ -269,6 +269,11 @@ fn build(root: &Path, package: &str, program: &str) -> Result<PathBuf, String> {
         .filter(|message| message["target"]["name"] == program)
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
         .ok_or_else(|| format!("the package {package} has no program {program}"))
+}
+
+/// The generator runs in a directory of its own, so a relative path would not be found.
+fn absolute(program: &Path) -> Result<PathBuf, String> {
+    program.canonicalize().map_err(|error| format!("{}: {error}", program.display()))
 }
 
 fn version(program: &Path) -> Result<String, String> {

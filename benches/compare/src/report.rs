@@ -1,7 +1,5 @@
 //! The report of a comparison as Markdown, its charts, and the table for the main README.
 
-use std::fmt::Write;
-
 use crate::cases::{Bound, CASES, Case, Class, Floor, Metric};
 use crate::chart::{Bar, Chart, Kind, Row};
 use crate::kafka::SETTINGS_IN_WORDS;
@@ -24,11 +22,15 @@ pub fn report(circumstances: &Circumstances, records: &[Record]) -> Report {
     let classes: Vec<Class> = Class::ALL.into_iter().filter(|class| has_runs(records, *class)).collect();
     let mut out = String::new();
     heading(&mut out, circumstances, records);
-    floors(&mut out, records, &classes);
+    if !circumstances.settings.kafka_on_both_sides {
+        floors(&mut out, records, &classes);
+    }
     for &class in &classes {
         class_section(&mut out, circumstances, records, class);
     }
-    losses(&mut out, records, &classes);
+    if !circumstances.settings.kafka_on_both_sides {
+        losses(&mut out, records, &classes);
+    }
     doubts(&mut out, records);
     method(&mut out, circumstances);
     let charts =
@@ -76,27 +78,13 @@ fn heading(out: &mut String, circumstances: &Circumstances, records: &[Record]) 
     } else {
         line(out, &format!("# Weir and Apache Kafka {kafka} on the same hardware\n"));
     }
-    let rounds = records.iter().map(|record| record.round + 1).max().unwrap_or(0);
-    let s = &circumstances.settings;
     line(out, "## What was asked\n");
     line(
         out,
         "How much does each broker carry on the same cores, what does it cost in CPU, how long do clients wait, and which of \
          the project's floors are reached?\n",
     );
-    let mut command = format!(
-        "cargo run --release -p compare -- --rounds {rounds} --seconds {} --warmup {} --prewarm {} --broker-cores {} --load-cores {}",
-        s.measured_seconds, s.warmup_seconds, s.prewarm_seconds, s.broker_cores, s.load_cores
-    );
-    if let Some(bytes) = s.retention_bytes {
-        let _ = write!(command, " --retention-bytes {bytes}");
-    }
-    if let Some(bytes) = s.touch_bytes {
-        let _ = write!(command, " --touch-gb {}", bytes / 1_000_000_000);
-    }
-    if s.kafka_on_both_sides {
-        command.push_str(" --kafka-on-both-sides");
-    }
+    let command = command(circumstances, records);
     line(out, &format!("```\n{command}\n```\n"));
     let machine = &circumstances.machine;
     line(out, "| | |\n| --- | --- |");
@@ -122,6 +110,40 @@ fn heading(out: &mut String, circumstances: &Circumstances, records: &[Record]) 
         line(out, &format!("| {name} | {} |", value.replace('|', "\\|")));
     }
     out.push('\n');
+}
+
+/// The command that makes runs such as these.
+fn command(circumstances: &Circumstances, records: &[Record]) -> String {
+    let s = &circumstances.settings;
+    let rounds = records.iter().map(|record| record.round + 1).max().unwrap_or(0);
+    let mut command = format!(
+        "cargo run --release -p compare -- --rounds {rounds} --seconds {} --warmup {} --prewarm {} --broker-cores {} --load-cores {}",
+        s.measured_seconds, s.warmup_seconds, s.prewarm_seconds, s.broker_cores, s.load_cores
+    );
+    let mut add = |words: String| {
+        command.push(' ');
+        command.push_str(&words);
+    };
+    let classes: Vec<Class> = Class::ALL.into_iter().filter(|class| has_runs(records, *class)).collect();
+    if classes.len() < Class::ALL.len() {
+        classes.iter().for_each(|class| add(format!("--class {}", class.number())));
+    }
+    let possible = CASES.iter().filter(|case| case.classes.iter().any(|class| classes.contains(class)));
+    let (run, left_out): (Vec<&Case>, Vec<&Case>) =
+        possible.partition(|case| records.iter().any(|record| record.case == case.name));
+    if !left_out.is_empty() {
+        run.iter().for_each(|case| add(format!("--case {}", case.name)));
+    }
+    if let Some(bytes) = s.retention_bytes {
+        add(format!("--retention-bytes {bytes}"));
+    }
+    if let Some(bytes) = s.touch_bytes {
+        add(format!("--touch-gb {}", bytes / 1_000_000_000));
+    }
+    if s.kafka_on_both_sides {
+        add("--kafka-on-both-sides".into());
+    }
+    command
 }
 
 fn floors(out: &mut String, records: &[Record], classes: &[Class]) {
@@ -183,6 +205,7 @@ fn class_section(out: &mut String, circumstances: &Circumstances, records: &[Rec
         out,
         "| case | figure | Weir | Kafka | Weir is better by | asked | |\n| --- | --- | --: | --: | --: | --- | --- |",
     );
+    let judged = !circumstances.settings.kafka_on_both_sides;
     for case in cases_of(records, class) {
         let doubted = of(records, class, case).any(|record| !record.flags().is_empty());
         for (index, &metric) in case.load.metrics().iter().enumerate() {
@@ -192,7 +215,7 @@ fn class_section(out: &mut String, circumstances: &Circumstances, records: &[Rec
             };
             let Comparison { weir, kafka, advantage, .. } = compare(records, class, case, metric);
             let floors: Vec<&Floor> =
-                case.floors.iter().filter(|floor| floor.class == class && floor.metric == metric).collect();
+                case.floors.iter().filter(|floor| judged && floor.class == class && floor.metric == metric).collect();
             let asked: Vec<String> = floors.iter().map(|floor| floor.bound.to_string()).collect();
             let verdicts: Vec<&str> = floors.iter().map(|floor| judge(records, case, floor).words()).collect();
             line(
@@ -385,10 +408,11 @@ fn headline_tables(out: &mut String, records: &[Record], class: Class) {
 }
 
 fn chart(circumstances: &Circumstances, records: &[Record], class: Class) -> Chart {
+    let judged = !circumstances.settings.kafka_on_both_sides;
     let bar = |case: &Case, metric: Metric| -> Option<Bar> {
         let estimate = compare(records, class, case, metric).advantage?;
         let floor = case.floors.iter().find_map(|floor| match floor.bound {
-            Bound::TimesBetter(factor) if floor.class == class && floor.metric == metric => Some(factor),
+            Bound::TimesBetter(factor) if judged && floor.class == class && floor.metric == metric => Some(factor),
             _ => None,
         });
         let (kind, note) = look(metric);
@@ -402,7 +426,10 @@ fn chart(circumstances: &Circumstances, records: &[Record], class: Class) -> Cha
         })
         .collect();
     Chart {
-        title: class.title().into(),
+        title: match circumstances.settings.kafka_on_both_sides {
+            true => format!("Apache Kafka {} against itself", circumstances.kafka),
+            false => class.title().into(),
+        },
         subtitle: format!(
             "How many times better Weir is: more throughput, less CPU, less latency. {}, commit {}.",
             circumstances.date,
@@ -497,6 +524,7 @@ mod tests {
         );
         assert!(text.contains("| commit | 0123456789abcdef |"), "{text}");
         assert!(text.contains("--rounds 3 --seconds 6"), "{text}");
+        assert!(text.contains(" --class 1 --case produce-64k --case e2e-100k\n"), "{text}");
         assert!(!text.contains("Class 2"), "a class without runs is left out\n{text}");
         assert_eq!(report.charts.len(), 1);
         assert_eq!(report.charts[0].0, "class-1.svg");
@@ -562,5 +590,6 @@ mod tests {
         let text = report(&circumstances, &records()).readme;
         assert!(text.starts_with("# Apache Kafka 4.3.1 against itself\n"), "{text}");
         assert!(text.contains("--kafka-on-both-sides"), "{text}");
+        assert!(!text.contains("Where Weir is worse") && !text.contains("not reached"), "{text}");
     }
 }

@@ -30,6 +30,10 @@ const IDLE_SECONDS_MIN: u64 = 20;
 /// Time that a generator gets beyond its own plan: connecting, draining, reading back for its audit.
 const GENERATOR_GRACE: Duration = Duration::from_secs(90);
 const GENERATOR_STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// In the generator's own directory, so that recorded command lines hold no path of this machine.
+const REPORT_FILE: &str = "report.json";
+/// How often a new topic is tried before it is given up.
+const CREATE_ATTEMPTS: u32 = 50;
 /// After so many failed runs of one side in a row there is no use in going on.
 const FAILURES_MAX: usize = 3;
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -155,7 +159,8 @@ fn order(round: u32) -> [Side; 2] {
 
 fn in_short(case: &Case, record: &Record) -> String {
     if let Outcome::Failed { why } = &record.outcome {
-        return format!("FAILED: {why}");
+        // The raw data has all of it.
+        return format!("FAILED: {}", why.lines().next().unwrap_or_default());
     }
     let figures: Vec<String> = case
         .load
@@ -275,12 +280,14 @@ fn measure(
         retention_bytes: settings.retention_bytes,
     };
     if settings.prewarm_seconds > 0 {
+        bench.create_topic(&generator::create(&target, None), &mut broker)?;
         let arguments = generator::prewarm(&target, settings.prewarm_seconds);
         bench.load_cleanly(&arguments, Duration::from_secs(settings.prewarm_seconds), &mut broker)?;
     }
     let outcome = match case.load {
         Load::Idle => bench.idle(record, &broker)?,
         load => {
+            bench.create_topic(&generator::create(&target, Some(load)), &mut broker)?;
             if let Load::Fetch { connections, .. } = load {
                 bench.load_cleanly(&generator::prefill(&target, connections), Duration::ZERO, &mut broker)?;
             }
@@ -318,8 +325,7 @@ impl Bench<'_> {
         broker: &mut RunningBroker,
     ) -> Result<Outcome, Failure> {
         let settings = &self.plan.settings;
-        let report_file = self.dir.path().join("report.json");
-        let arguments = generator::measured(load, target, settings, broker.pid(), &report_file);
+        let arguments = generator::measured(load, target, settings, broker.pid(), REPORT_FILE);
         record.load_command = std::iter::once("weir-load".to_owned()).chain(arguments.iter().cloned()).collect();
         let planned = Duration::from_secs(settings.warmup_seconds + settings.measured_seconds);
         let before = NoiseSample::now().map_err(Failure::Proc)?;
@@ -328,7 +334,7 @@ impl Bench<'_> {
             return Err(self.failed(status, broker));
         }
         record.noise = Some(noise_since(&before)?);
-        let report = generator::Report::read(&report_file).map_err(Failure::Report)?;
+        let report = generator::Report::read(&self.dir.path().join(REPORT_FILE)).map_err(Failure::Report)?;
         let figures = report.figures(load).map_err(Failure::Report)?;
         Ok(Outcome::Measured { figures, flags: report.flags(), report: report.into_json() })
     }
@@ -350,6 +356,19 @@ impl Bench<'_> {
             flags: Vec::new(),
             report: serde_json::Value::Null,
         })
+    }
+
+    /// Makes a topic and returns when every partition takes records: a broker may name itself as the leader of a new partition
+    /// and refuse its records for a moment.
+    fn create_topic(&self, arguments: &[String], broker: &mut RunningBroker) -> Result<(), Failure> {
+        let mut attempt = 1;
+        loop {
+            match self.load_cleanly(arguments, Duration::ZERO, broker) {
+                Err(Failure::GeneratorFailed { .. }) if attempt < CREATE_ATTEMPTS => attempt += 1,
+                outcome => return outcome,
+            }
+            std::thread::sleep(POLL_INTERVAL);
+        }
     }
 
     /// Runs the generator to its end; anything but a clean run is a failure.
@@ -375,6 +394,7 @@ impl Bench<'_> {
             .args(["--cpu-list", &self.plan.settings.load_cores])
             .arg(&self.plan.weir_load)
             .args(arguments)
+            .current_dir(self.dir.path())
             .stdin(Stdio::null())
             .stdout(output)
             .stderr(errors)

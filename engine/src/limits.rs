@@ -22,7 +22,8 @@ pub const CQ_ENTRIES: u32 = 16 << 10;
 /// these would only compete with the core for its processor.
 pub const IO_WORKERS: u32 = 8;
 
-/// Connections accepted and not yet asked for by the listener's task. Above it they wait in the kernel's queue.
+/// Connections accepted and not yet asked for by the listener's task, at which accepting stops until they are taken. Those
+/// that the kernel had already completed then, up to [`LISTEN_BACKLOG`], may still come on top.
 pub const ACCEPT_QUEUE: usize = 1024;
 
 /// Connections that the kernel completes before they are accepted, per listening socket. The kernel caps it by

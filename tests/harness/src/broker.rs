@@ -165,6 +165,19 @@ impl Broker {
         }
     }
 
+    /// Starts the broker and ends it by SIGKILL after `delay`, whether it serves by then or not.
+    pub fn resume_and_kill(&mut self, delay: Duration) {
+        match &mut self.node {
+            Node::Weir { weir, port, process } => {
+                *process = Some(spawn(weir, *port, &self.dir));
+                std::thread::sleep(delay);
+                self.kill();
+            }
+            // Kafka's start takes seconds and is no subject of these tests.
+            Node::Kafka { .. } => {}
+        }
+    }
+
     /// The process id, for what `/proc` says of the broker.
     pub fn pid(&self) -> u32 {
         match &self.node {

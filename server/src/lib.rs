@@ -2,8 +2,11 @@
 
 pub mod catalog;
 pub mod config;
+pub mod data_dir;
 pub mod features;
 pub mod frame;
 pub mod handlers;
 pub mod hash;
 pub mod image;
+pub mod machine;
+pub mod signals;

@@ -17,7 +17,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use bytes::BytesMut;
@@ -380,6 +380,13 @@ impl Io {
             Io::Sim(sim) => sim.connect(addr).await.map(SocketOf::Sim),
         }
         .map(Socket)
+    }
+
+    pub(crate) fn adopt(&self, stream: OwnedFd) -> Socket {
+        match self {
+            Io::Ring(ring) => Socket(SocketOf::Ring(ring.adopt(stream))),
+            Io::Sim(_) => panic!("a simulated world has no descriptors"),
+        }
     }
 
     pub(crate) async fn recv(&self, socket: &Socket, buf: BytesMut) -> (io::Result<usize>, BytesMut) {

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use bytes::BytesMut;
@@ -119,6 +120,11 @@ impl Reactor {
     /// Connects to `addr`.
     pub async fn connect(&self, addr: SocketAddr) -> io::Result<Socket> {
         self.0.io.connect(addr).await
+    }
+
+    /// Takes over a connected stream socket that something else has made, such as one end of a pair. On the real ring only.
+    pub fn adopt(&self, stream: OwnedFd) -> Socket {
+        self.0.io.adopt(stream)
     }
 
     /// Receives into the spare capacity of `buf`, of which there is some. 0 is the end of the stream.

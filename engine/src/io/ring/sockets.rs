@@ -140,6 +140,11 @@ impl Ring {
         Ok(socket)
     }
 
+    pub(in crate::io) fn adopt(&self, stream: OwnedFd) -> RingSocket {
+        // A typed owner of the descriptor; what is received and sent does not depend on the family.
+        self.socket(TcpStream::from(stream))
+    }
+
     pub(in crate::io) async fn recv(&self, socket: &RingSocket, mut buf: BytesMut) -> (io::Result<usize>, BytesMut) {
         assert!(buf.capacity() > buf.len(), "a receive needs spare capacity");
         loop {

@@ -269,3 +269,13 @@ fn completions_that_overflow_their_queue_arrive() {
     assert_eq!(received.get(), connections * each);
     assert!(r.stats().io.overflows > 0, "the test is about overflows: {:?}", r.stats());
 }
+
+#[test]
+fn a_pair_made_elsewhere_is_received_from() {
+    let reactor = reactor();
+    let (mut theirs, ours) = std::os::unix::net::UnixStream::pair().expect("a pair");
+    let socket = reactor.adopt(ours.into());
+    std::io::Write::write_all(&mut theirs, b"x").expect("room for a byte");
+    let (received, buf) = reactor.block_on(reactor.recv(&socket, BytesMut::with_capacity(1)));
+    assert_eq!((received.expect("an open stream"), &buf[..]), (1, &b"x"[..]));
+}

@@ -393,6 +393,15 @@ impl<'a> Worker<'a> {
         self.report.lost.push(reason);
     }
 
+    /// Closes all producing connections, with or without answers to their last requests.
+    fn end_producers(&mut self) {
+        for place in 0..self.producers.len() {
+            if let Some(producer) = self.producers[place].take() {
+                self.close_books(&producer);
+            }
+        }
+    }
+
     fn close_books(&mut self, producer: &Producer) {
         let (requests, records) = producer.unanswered();
         self.report.unanswered_requests += requests;
@@ -443,6 +452,8 @@ impl<'a> Worker<'a> {
                     self.producers.iter().flatten().all(|producer| producer.is_finished(context))
                 });
                 if quiet || now >= until_ns {
+                    // Before anyone looks where the logs end: what is acknowledged later could lie behind that.
+                    self.end_producers();
                     self.say(News::Drained);
                     self.phase = Phase::Reading { since_ns: now };
                 }
@@ -550,9 +561,6 @@ impl<'a> Worker<'a> {
     }
 
     fn into_report(mut self) -> ThreadReport {
-        for producer in std::mem::take(&mut self.producers).iter().flatten() {
-            self.close_books(producer);
-        }
         self.hand_over_tally();
         if let Some(context) = self.produce {
             self.report.slip = context.slip;

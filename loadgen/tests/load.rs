@@ -268,6 +268,18 @@ fn end_to_end_a_loss_is_found_and_does_not_hang() {
 }
 
 #[test]
+fn answers_that_come_too_late_are_no_loss() {
+    // The broker needs seconds for what is overdue and keeps answering when the run gives up waiting. What it stores after
+    // that must not be missed.
+    for mode in ["e2e", "produce --audit"] {
+        let broker = faulty(Fault::Slow(Duration::from_millis(10)));
+        let report = load(&broker, &format!("{mode} --rate 1000 --records 200 --answer-timeout 300ms"));
+        assert!(number(&report, "/produce/unanswered_records") > 0, "{report:#}");
+        assert!(flag(&report, "/audit/passed"), "{mode}: {report:#}");
+    }
+}
+
+#[test]
 fn fetch_reads_to_the_end_that_it_found() {
     let broker = sound();
     load(&broker, "produce --records 5000 --batch-records 10 --partitions 4");

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use wire::api::ApiKey;
@@ -36,6 +36,8 @@ pub enum Fault {
     Silence(usize),
     /// Answers the batch of this number with another request's correlation id.
     WrongCorrelation(usize),
+    /// Takes this long for every batch.
+    Slow(Duration),
     /// Waits this long before it answers the batch of this number.
     Stall(usize, Duration),
 }
@@ -240,10 +242,12 @@ fn produce(state: &State, header: &RequestHeader<'_>, request: &ProduceRequest<'
         Fault::Hang(at) if at == number => return Reply::Close,
         Fault::Silence(at) if at == number => return Reply::Silence,
         Fault::Stall(at, long) if at == number => {
+            inner = delay(state, inner, long);
             inner.logs[slot].append(records);
-            drop(inner);
-            std::thread::sleep(long);
-            inner = state.inner.lock().unwrap();
+        }
+        Fault::Slow(long) => {
+            inner = delay(state, inner, long);
+            inner.logs[slot].append(records);
         }
         fault => {
             inner.logs[slot].append(records);
@@ -279,6 +283,13 @@ fn produce(state: &State, header: &RequestHeader<'_>, request: &ProduceRequest<'
     };
     response.encode(out, version).unwrap();
     Reply::Answer
+}
+
+/// Lets other connections go on for this long.
+fn delay<'a>(state: &'a State, inner: MutexGuard<'a, Inner>, long: Duration) -> MutexGuard<'a, Inner> {
+    drop(inner);
+    std::thread::sleep(long);
+    state.inner.lock().unwrap()
 }
 
 fn fetch(state: &State, header: &RequestHeader<'_>, request: &FetchRequest<'_>, out: &mut Vec<u8>) {

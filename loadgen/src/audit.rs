@@ -254,6 +254,16 @@ pub struct Verdict {
     pub examples: Vec<String>,
 }
 
+/// The verdict when nothing could be read, and why: it judges no record.
+pub fn unread(sent: &SentLog, why: String) -> Verdict {
+    let nothing = SentLog::default();
+    let mut verdict = judge(&nothing, &ReadLog::new(0), false);
+    verdict.sent = sent.streams.values().map(|stream| stream.sent).sum();
+    verdict.acked = sent.streams.values().map(|stream| stream.acked.total()).sum();
+    verdict.examples.push(why);
+    verdict
+}
+
 /// Compares what was sent and acknowledged with what was found. `read_to_end` tells whether the readers reached the
 /// end of every partition.
 pub fn judge(sent: &SentLog, read: &ReadLog, read_to_end: bool) -> Verdict {
@@ -516,6 +526,14 @@ mod tests {
     fn an_unfinished_reading_never_passes() {
         let verdict = judge(&sent(&[(0, 0, 1, &[0..1])]), &read(&[(0, 0)]), false);
         assert!(!verdict.passed && !verdict.complete);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_called_lost() {
+        let verdict = unread(&sent(&[(0, 0, 7, &[0..5])]), "the broker is gone".to_owned());
+        assert!(!verdict.passed && !verdict.complete);
+        assert_eq!((verdict.sent, verdict.acked, verdict.lost), (7, 5, 0));
+        assert_eq!(verdict.examples, ["the broker is gone"]);
     }
 
     #[test]

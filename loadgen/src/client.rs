@@ -83,10 +83,10 @@ pub enum ClientError {
         /// One partition without a leader.
         partition: i32,
     },
-    /// The thread cannot be pinned to a processor.
+    /// A thread cannot be pinned.
     Pin {
-        /// The processor.
-        cpu: usize,
+        /// The processors.
+        cpus: Vec<usize>,
         /// What the kernel said.
         source: io::Error,
     },
@@ -116,7 +116,7 @@ impl fmt::Display for ClientError {
             ClientError::NoLeader { topic, partition } => {
                 write!(f, "partition {partition} of topic {topic} has no leader after {TOPIC_READY_WITHIN:?}")
             }
-            ClientError::Pin { cpu, source } => write!(f, "cannot pin a thread to processor {cpu}: {source}"),
+            ClientError::Pin { cpus, source } => write!(f, "cannot pin a thread to processors {cpus:?}: {source}"),
             ClientError::Wait(source) => write!(f, "cannot wait for sockets: {source}"),
             ClientError::UnknownBroker(node) => write!(f, "the metadata names no address of broker {node}"),
         }

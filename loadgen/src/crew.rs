@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use crate::assign::{Assignment, share};
 use crate::audit::ReadLog;
-use crate::client::ClientError;
 use crate::clock::{Clock, Timeline};
 use crate::cluster::Cluster;
 use crate::collect::{Collector, Row, Totals};
@@ -193,12 +192,8 @@ impl<'a> Crew<'a> {
     }
 
     /// Carries the jobs out. `length` is that of the measurement; `drained` is called when all producers have their
-    /// answers.
-    pub fn drive(
-        self,
-        length: Option<Duration>,
-        drained: impl FnOnce() -> Result<(), ClientError>,
-    ) -> Result<Driven, RunError> {
+    /// answers, or no longer wait for them.
+    pub fn drive(self, length: Option<Duration>, drained: impl FnOnce()) -> Result<Driven, RunError> {
         let (warmup, clock, observers, jobs) = (self.plan.timing.warmup, self.clock, self.observers, self.jobs);
         let threads = jobs.len();
         let (news_sender, news) = channel();
@@ -251,7 +246,7 @@ fn supervise(
     clock: Clock,
     threads: usize,
     observers: &Observers<'_>,
-    drained: impl FnOnce() -> Result<(), ClientError>,
+    drained: impl FnOnce(),
 ) -> Result<Driven, RunError> {
     let mut collector = Collector::new(timeline, threads);
     let mut gauges = Gauges::new(observers.meter)?;
@@ -293,7 +288,7 @@ fn supervise(
                 if drained_threads == threads
                     && let Some(drained) = drained.take()
                 {
-                    drained()?;
+                    drained();
                 }
             }
             News::Done(report) => reports.push(*report),

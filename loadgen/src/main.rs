@@ -14,6 +14,7 @@ use loadgen::crew::Observers;
 use loadgen::progress::Progress;
 use loadgen::report::Report;
 use loadgen::run::run;
+use loadgen::worker;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 
@@ -49,6 +50,11 @@ fn main() -> ExitCode {
 
 /// Runs, reports, and answers the exit code.
 fn execute(invocation: &Invocation, stop: &Arc<AtomicBool>) -> Result<u8, Box<dyn std::error::Error>> {
+    let pin = &invocation.plan.generator.pin;
+    if !pin.is_empty() {
+        // The supervising thread too must stay off the broker's processors; those of the load then take one each.
+        worker::pin(pin)?;
+    }
     let progress = if invocation.progress { Progress::on_stderr() } else { Progress::Silent };
     let observers = Observers { meter: invocation.meter.as_ref(), progress: &progress, stop };
     let outcome = run(&invocation.plan, &observers);

@@ -4,12 +4,13 @@
 //! starts them together, and from then on only collects: tallies, CPU readings, reports. It touches no request.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::assign::{by_leader, once, share};
-use crate::audit::{ReadLog, SentLog, Verdict, judge};
+use crate::audit::{ReadLog, SentLog, Verdict, judge, unread};
 use crate::client::{Client, LogEnd, Topic};
 use crate::clock::{Clock, unix_ms};
 use crate::cluster::Cluster;
@@ -107,25 +108,30 @@ pub fn run(plan: &Plan, observers: &Observers<'_>) -> Result<Outcome, RunError> 
         None => plan.timing.duration,
     };
     let started_unix_ms = unix_ms();
+    let mut no_ends = None;
     let driven = crew.drive(length, || {
         if end_to_end {
-            let found = cluster.log_ends(LogEnd::Last);
-            // Without ends the consumers have nothing to wait for, and the run fails below.
-            drop(ends.set(found.as_ref().map(BTreeMap::clone).unwrap_or_default()));
-            found?;
+            let found = cluster.log_ends(LogEnd::Last).map_err(|error| no_ends = Some(error));
+            // Without ends the consumers have nothing to wait for.
+            drop(ends.set(found.unwrap_or_default()));
         }
-        Ok(())
     })?;
     let interrupted = observers.stop.load(Ordering::Relaxed);
     let Driven { timeline, stopped_ns, rows, totals, mut threads, broker_cpu, steal_share } = driven;
-    let verdict = match audited {
-        true if end_to_end => {
+    // A broker that died must not cost the report.
+    let unreadable = |why: &dyn fmt::Display| unread(&books(&threads), format!("nothing could be read back: {why}"));
+    let verdict = match (audited, &no_ends) {
+        (false, _) => None,
+        (true, Some(error)) => Some(unreadable(error)),
+        (true, None) if end_to_end => {
             let sent = books(&threads);
             let logs = threads.iter_mut().map(|thread| (thread.read_log.take(), thread.read_to_end));
             Some(verdict(&sent, logs, run_number))
         }
-        true => Some(read_back(plan, observers, &mut cluster, &firsts, run_number, &threads)?),
-        false => None,
+        (true, None) => {
+            let judged = read_back(plan, observers, &mut cluster, &firsts, run_number, &threads);
+            Some(judged.unwrap_or_else(|error| unreadable(&error)))
+        }
     };
     // A run that was ended early intended only what was due by then.
     let intended_records = schedule.map(|schedule| {
@@ -179,7 +185,7 @@ fn read_back(
     let mut crew = Crew::new(&read_plan, &quiet, Clock::start());
     let assignments = once(&cluster.topic.partitions, fetch.connections)?;
     crew.add_consumers(cluster, &fetch, &assignments, firsts, &ends, Some(run_number));
-    let driven = crew.drive(None, || Ok(()))?;
+    let driven = crew.drive(None, || ())?;
     let logs = driven.threads.into_iter().map(|thread| (thread.read_log, thread.read_to_end));
     Ok(verdict(&books(threads), logs, run_number))
 }

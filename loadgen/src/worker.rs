@@ -211,7 +211,7 @@ struct Worker<'a> {
 impl<'a> Worker<'a> {
     fn new(job: Job, spare: Receiver<Tally>, news: &'a Sender<(usize, News)>) -> Result<Worker<'a>, ClientError> {
         if let Some(cpu) = job.cpu {
-            pin(cpu)?;
+            pin(&[cpu])?;
         }
         let setup = |source: nix::Error| ClientError::Wait(source.into());
         let link = |address: &str, answer_bytes| {
@@ -584,11 +584,13 @@ impl<'a> Worker<'a> {
     }
 }
 
-fn pin(cpu: usize) -> Result<(), ClientError> {
-    let mut cpus = CpuSet::new();
-    cpus.set(cpu)
-        .and_then(|()| sched_setaffinity(Pid::from_raw(0), &cpus))
-        .map_err(|source| ClientError::Pin { cpu, source: source.into() })
+/// Confines the calling thread, and threads that it makes later, to these processors.
+pub fn pin(cpus: &[usize]) -> Result<(), ClientError> {
+    let mut set = CpuSet::new();
+    cpus.iter()
+        .try_for_each(|cpu| set.set(*cpu))
+        .and_then(|()| sched_setaffinity(Pid::from_raw(0), &set))
+        .map_err(|source| ClientError::Pin { cpus: cpus.to_vec(), source: source.into() })
 }
 
 fn nanos(duration: Duration) -> u64 {

@@ -280,6 +280,18 @@ fn answers_that_come_too_late_are_no_loss() {
 }
 
 #[test]
+fn a_broker_that_dies_leaves_a_report() {
+    for mode in ["produce --audit --rate 1000", "e2e --rate 1000", "produce --audit"] {
+        let report = load(&faulty(Fault::Die(20)), &format!("{mode} --records 1000 --batch-records 1 --in-flight 1"));
+        assert!(!report["lost_connections"].as_array().unwrap().is_empty(), "{mode}");
+        assert_eq!(number(&report, "/audit/acked"), 20, "{mode}: {report:#}");
+        assert!(!flag(&report, "/audit/passed") && !flag(&report, "/audit/complete"), "{mode}");
+        assert_eq!(number(&report, "/audit/lost"), 0, "what cannot be read is not called lost");
+        assert!(!flag(&report, "/honest"));
+    }
+}
+
+#[test]
 fn fetch_reads_to_the_end_that_it_found() {
     let broker = sound();
     load(&broker, "produce --records 5000 --batch-records 10 --partitions 4");
@@ -383,7 +395,7 @@ fn a_broker_that_cannot_be_used_is_named_with_its_reason() {
         (Broker::start(refused).address.to_string(), "produce", "TOPIC_AUTHORIZATION_FAILED (not today)"),
         (sound().address.to_string(), "produce --broker-pid 4294967295", "the CPU time of process 4294967295"),
         (sound().address.to_string(), "produce --audit --record-size 20", "at least 32 bytes"),
-        (sound().address.to_string(), "produce --pin 4095 --records 1", "cannot pin a thread to processor 4095"),
+        (sound().address.to_string(), "produce --pin 4095 --records 1", "cannot pin a thread to processors [4095]"),
     ];
     for (address, line, because) in cases {
         let error = try_load(&address, line, &Arc::default()).expect_err(line).to_string();

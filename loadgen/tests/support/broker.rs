@@ -36,6 +36,8 @@ pub enum Fault {
     Silence(usize),
     /// Answers the batch of this number with another request's correlation id.
     WrongCorrelation(usize),
+    /// Is gone from the batch of this number on: every connection is closed.
+    Die(usize),
     /// Takes this long for every batch.
     Slow(Duration),
     /// Waits this long before it answers the batch of this number.
@@ -74,6 +76,7 @@ struct State {
 struct Inner {
     topic: Option<Topic>,
     logs: Vec<Log>,
+    dead: bool,
     /// Batches that were sent, over all partitions.
     batches: usize,
     /// A batch of this partition that is stored after the next one.
@@ -186,6 +189,9 @@ enum Reply {
 fn handle(state: &State, frame: &[u8], out: &mut Vec<u8>) -> Reply {
     let mut reader = Reader::new(frame);
     let header = RequestHeader::decode(&mut reader).unwrap();
+    if state.inner.lock().unwrap().dead {
+        return Reply::Close;
+    }
     match header.api {
         ApiKey::Produce => produce(state, &header, &ProduceRequest::decode(&mut reader, header.version).unwrap(), out),
         ApiKey::Fetch => {
@@ -240,6 +246,10 @@ fn produce(state: &State, header: &RequestHeader<'_>, request: &ProduceRequest<'
         Fault::Swap(at) if at == number => inner.swapped = Some((slot, records.to_vec())),
         Fault::Refuse(every, code) if number.is_multiple_of(every) => error = code,
         Fault::Hang(at) if at == number => return Reply::Close,
+        Fault::Die(at) if at <= number => {
+            inner.dead = true;
+            return Reply::Close;
+        }
         Fault::Silence(at) if at == number => return Reply::Silence,
         Fault::Stall(at, long) if at == number => {
             inner = delay(state, inner, long);

@@ -40,14 +40,18 @@ pub fn create(target: &Target, load: Option<Load>) -> Vec<String> {
     arguments.0
 }
 
-/// Arguments for small produce requests to a topic of their own.
-pub fn prewarm(target: &Target, seconds: u64) -> Vec<String> {
-    let mut arguments = Arguments::new("produce", target, PREWARM_TOPIC, PREWARM_PARTITIONS);
-    arguments
-        .add("--acks", 1)
-        .add("--connections", PREWARM_PARTITIONS)
-        .add("--in-flight", 5)
-        .add("--batch-bytes", 1024);
+/// Arguments for small requests of the kinds that `load` has, to a topic of their own: produce requests as fast as they are
+/// answered, or where records are read, 10,000 single records a second that are fetched one by one.
+pub fn prewarm(target: &Target, load: Load, seconds: u64) -> Vec<String> {
+    let reads = matches!(load, Load::Fetch { .. } | Load::EndToEnd { .. });
+    let mut arguments =
+        Arguments::new(if reads { "e2e" } else { "produce" }, target, PREWARM_TOPIC, PREWARM_PARTITIONS);
+    arguments.add("--acks", 1).add("--connections", PREWARM_PARTITIONS);
+    if reads {
+        arguments.add("--rate", 10_000).add("--tick", "100us");
+    } else {
+        arguments.add("--in-flight", 5).add("--batch-bytes", 1024);
+    }
     arguments.add("--warmup", 0).add("--duration", format!("{seconds}s"));
     arguments.0
 }
@@ -380,6 +384,8 @@ mod tests {
         assert!(line("e2e-1m", &target()).starts_with("e2e "));
         assert!(line("fetch-1m", &target()).contains(" --fetch-bytes 1048576 --loop-range 57600000 "));
         assert!(!line("flush-16k", &target()).contains("flush.messages"));
+        assert!(prewarm(&target(), find("single").unwrap().load, 5).join(" ").starts_with("produce "));
+        assert!(prewarm(&target(), find("e2e-1k").unwrap().load, 5).join(" ").starts_with("e2e "));
         let flushed = Target { flush_each: true, retention_bytes: Some(5), ..target() };
         let text = line("flush-16k", &flushed);
         assert!(text.contains(" --topic-config flush.messages=1 --topic-config retention.bytes=5 "), "{text}");

@@ -39,7 +39,7 @@ struct Options {
     /// Seconds of the same load before that
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(0..=3600))]
     warmup: u64,
-    /// Seconds of small produce requests before that, so that the JVM has compiled its request path
+    /// Seconds of small requests before that, so that the JVM has compiled its request path
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=3600))]
     prewarm: u64,
     /// One round of two seconds without touching memory: shows that everything works, its figures mean nothing
@@ -76,7 +76,7 @@ struct Options {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Writes the table and chart into the main README, between its markers
-    #[arg(long, conflicts_with_all = ["quick", "kafka_on_both_sides"])]
+    #[arg(long, conflicts_with = "quick")]
     readme: bool,
     /// Runs nothing: writes the report of a folder of results anew
     #[arg(long, value_name = "DIR", conflicts_with = "out")]
@@ -215,6 +215,9 @@ fn publish(options: &Options, folder: &Folder) -> Result<(), String> {
     eprintln!("the report: {}", readme.display());
 
     if options.readme {
+        if circumstances.settings.kafka_on_both_sides {
+            return Err("Apache Kafka against itself says nothing about Weir: not for the README".into());
+        }
         let root = workspace_root();
         let main = root.join("README.md");
         let text = fs::read_to_string(&main).map_err(|error| format!("{}: {error}", main.display()))?;

@@ -73,7 +73,7 @@ pub struct Settings {
     pub measured_seconds: u64,
     /// Seconds of the same load before that, not measured.
     pub warmup_seconds: u64,
-    /// Seconds of small produce requests to another topic before that: lets the JVM compile its request path.
+    /// Seconds of small requests to another topic before that: lets the JVM compile its request path.
     pub prewarm_seconds: u64,
     /// `retention.bytes` of the topics on both sides, where it was given.
     pub retention_bytes: Option<u64>,

@@ -345,7 +345,7 @@ fn method(out: &mut String, circumstances: &Circumstances) {
          sides in the other order, so that a case sees A B B A ….".to_owned(),
         touched,
         format!(
-            "Then {} s of small produce requests to another topic (the JVM compiles its request path), {} s of the load itself, and \
+            "Then {} s of small requests of the same kinds to another topic (the JVM compiles its request path), {} s of the load itself, and \
              {} s that are measured. The same for both sides.",
             s.prewarm_seconds, s.warmup_seconds, s.measured_seconds
         ),

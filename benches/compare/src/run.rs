@@ -132,7 +132,7 @@ pub fn run_all(plan: &Plan, folder: &Folder) -> Result<u32, RunError> {
                 }
                 check_disk(plan, case)?;
                 eprint!("[{number}/{total}] class {} {} round {round} {}: ", class.number(), case.name, side.name());
-                let record = run_one(plan, class, case, round, position, side)?;
+                let record = run_one(plan, class, case, round, position, side).inspect_err(|_| eprintln!())?;
                 eprintln!("{}", in_short(case, &record));
                 folder.add(&record).map_err(RunError::Folder)?;
                 let row = in_a_row.entry(side).or_default();
@@ -281,7 +281,7 @@ fn measure(
     };
     if settings.prewarm_seconds > 0 {
         bench.create_topic(&generator::create(&target, None), &mut broker)?;
-        let arguments = generator::prewarm(&target, settings.prewarm_seconds);
+        let arguments = generator::prewarm(&target, case.load, settings.prewarm_seconds);
         bench.load_cleanly(&arguments, Duration::from_secs(settings.prewarm_seconds), &mut broker)?;
     }
     let outcome = match case.load {

@@ -149,3 +149,38 @@ impl fmt::Display for WeirError {
 }
 
 impl std::error::Error for WeirError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start(durability: &str, parent: &TempDir) -> Result<Weir, WeirError> {
+        let program = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/weir-stub"));
+        Weir::start(&WeirOptions { program, parent_dir: parent.path(), cores: "0", durability })
+    }
+
+    #[test]
+    fn starts_with_its_options_and_leaves_nothing_behind() {
+        let parent = TempDir::create(&std::env::temp_dir(), "weir-start-test").unwrap();
+        let mut weir = start("disk", &parent).unwrap();
+        assert!(weir.last_words().is_none(), "it runs");
+        let log = last_lines(&weir.dir.path().join("weir.log"), 1);
+        let expected = format!("serve --listen {} --cores 0 --durability disk --data-dir ", weir.bootstrap());
+        assert!(log.starts_with(&expected), "{log}");
+        assert!(weir.bootstrap().starts_with("127.0.0.1:"));
+        weir.stop().unwrap();
+        assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 0);
+
+        drop(start("disk", &parent).unwrap());
+        assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 0, "dropping stops and deletes as well");
+    }
+
+    #[test]
+    fn an_early_end_is_told_with_its_log() {
+        let parent = TempDir::create(&std::env::temp_dir(), "weir-start-test").unwrap();
+        let error = start("os", &parent).unwrap_err();
+        assert!(matches!(&error, WeirError::Exited { status, .. } if status.code() == Some(7)), "{error}");
+        assert!(error.to_string().contains("no such class"), "{error}");
+        assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 0);
+    }
+}

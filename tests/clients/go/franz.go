@@ -33,16 +33,10 @@ func (franz) create(plan *Plan) error {
 	}
 	_, err = admin.CreateTopic(ctx, int32(plan.Partitions), 1, nil, plan.Topics[0].Name)
 	fmt.Printf("existing=%s\n", franzError(err))
-	listed, err := admin.ListTopics(ctx)
-	if err != nil {
-		return err
-	}
-	for _, topic := range plan.Topics {
-		if found := len(listed[topic.Name].Partitions); found != plan.Partitions {
-			return fmt.Errorf("%s is listed with %d partitions", topic.Name, found)
-		}
-	}
-	return nil
+	return plan.waitForTopics(func(topic string) (int, error) {
+		listed, err := admin.ListTopics(ctx)
+		return len(listed[topic].Partitions), err
+	})
 }
 
 func (franz) write(plan *Plan) error {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Plan is what a client program is told to do.
@@ -81,6 +82,23 @@ func (plan *Plan) names() []string {
 		names = append(names, topic.Name)
 	}
 	return names
+}
+
+// Asks until every topic has its partitions: Kafka's broker learns of a creation a moment after its controller.
+func (plan *Plan) waitForTopics(partitions func(topic string) (int, error)) error {
+	for _, topic := range plan.Topics {
+		for attempt := 0; ; attempt++ {
+			found, err := partitions(topic.Name)
+			if err == nil && found == plan.Partitions {
+				break
+			}
+			if attempt == 100 {
+				return fmt.Errorf("%s is listed with %d partitions: %v", topic.Name, found, err)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	}
+	return nil
 }
 
 // Says that all is acknowledged so far and waits for the word to go on.

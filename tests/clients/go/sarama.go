@@ -35,16 +35,10 @@ func (saramaClient) create(plan *Plan) error {
 		}
 	}
 	fmt.Printf("existing=%s\n", saramaError(admin.CreateTopic(plan.Topics[0].Name, detail, false)))
-	listed, err := admin.ListTopics()
-	if err != nil {
-		return err
-	}
-	for _, topic := range plan.Topics {
-		if found := int(listed[topic.Name].NumPartitions); found != plan.Partitions {
-			return fmt.Errorf("%s is listed with %d partitions", topic.Name, found)
-		}
-	}
-	return nil
+	return plan.waitForTopics(func(topic string) (int, error) {
+		listed, err := admin.ListTopics()
+		return int(listed[topic].NumPartitions), err
+	})
 }
 
 func (saramaClient) write(plan *Plan) error {

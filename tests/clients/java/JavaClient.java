@@ -63,8 +63,12 @@ public final class JavaClient {
                 refused("existing", error);
             }
             for (NewTopic topic : topics) {
-                if (!admin.listTopics().names().get().contains(topic.name())) {
-                    throw new IllegalStateException(topic.name() + " is not listed");
+                // Kafka's broker learns of a creation a moment after its controller.
+                for (int attempt = 0; !admin.listTopics().names().get().contains(topic.name()); attempt++) {
+                    if (attempt == 100) {
+                        throw new IllegalStateException(topic.name() + " is not listed");
+                    }
+                    Thread.sleep(100);
                 }
             }
         }

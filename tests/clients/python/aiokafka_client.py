@@ -19,7 +19,12 @@ async def create(plan):
     answer = await admin.create_topics([NewTopic(names[0], plan.partitions, 1)])
     for _, code, _ in answer.topic_errors:
         p.refused("existing", for_code(code).__name__)
-    missing = set(names) - set(await admin.list_topics())
+    # Kafka's broker learns of a creation a moment after its controller.
+    for _ in range(100):
+        missing = p.missing_topics(plan, await admin.list_topics())
+        if not missing:
+            break
+        await asyncio.sleep(0.1)
     assert not missing, f"not listed: {missing}"
     await admin.close()
 

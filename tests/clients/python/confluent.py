@@ -1,5 +1,7 @@
 """confluent-kafka (librdkafka) as a client under test."""
 
+import time
+
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -15,8 +17,13 @@ def create(plan):
         admin.create_topics([NewTopic(names[0], plan.partitions, 1)])[names[0]].result()
     except KafkaException as error:
         p.refused("existing", error.args[0].name())
-    missing = set(names) - set(admin.list_topics(timeout=10).topics)
-    assert not missing, f"not listed: {missing}"
+    # Kafka's broker learns of a creation a moment after its controller.
+    for _ in range(100):
+        missing = p.missing_topics(plan, admin.list_topics(timeout=10).topics)
+        if not missing:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"not listed: {missing}")
 
 
 def producer(plan, **settings):

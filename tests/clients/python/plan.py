@@ -31,6 +31,11 @@ def run(verbs):
     verbs[verb](Plan(path))
 
 
+def missing_topics(plan, listed):
+    """The topics of the plan that a broker does not list."""
+    return {topic["name"] for topic in plan.topics} - set(listed)
+
+
 def pause():
     """Says that all is acknowledged so far and waits for the word to go on; the broker restarts meanwhile."""
     print("PAUSED", flush=True)

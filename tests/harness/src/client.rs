@@ -6,11 +6,13 @@
 //! is acknowledged and reads a line before it goes on. `create` and `refuse` print the errors that the client saw as
 //! `existing=…`, `missing=…`, `large=…`.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use crate::broker::Broker;
 use crate::partitioner::Partitioner;
 use crate::process::{Running, run};
+use crate::raw::{self, Connection};
 use crate::workload::{self, Timestamps};
 use crate::{Suite, cache};
 
@@ -74,6 +76,7 @@ impl Client<'_> {
             let read = workload::parse_read_back(&text);
             let what = format!("{}, topic {}", self.name, topic.name);
             workload::assert_read_back(&what, &records, &read, self.partitioner, PARTITIONS, Timestamps::Exact);
+            assert_stored_as(topic, &broker, &what);
         }
 
         let answers = run(&mut self.verb("refuse", &broker), &broker.dir().join("refuse.log"));
@@ -86,6 +89,29 @@ impl Client<'_> {
         command.arg(verb).arg(broker.dir().join(PLAN_FILE));
         command
     }
+}
+
+/// Checks that the client did what it was told: some clients drop compression or idempotence without a word when the
+/// broker's answers make them believe that it knows neither.
+fn assert_stored_as(topic: &Topic<'_>, broker: &Broker, what: &str) {
+    let connection = Connection::open(&broker.bootstrap());
+    let mut connection = connection.unwrap_or_else(|error| panic!("{what}: a connection: {error}"));
+    let mut codecs = BTreeSet::new();
+    for partition in 0..PARTITIONS as i32 {
+        let fetched = connection.fetch(&topic.name, partition, 0);
+        let fetched = fetched.unwrap_or_else(|error| panic!("{what}, partition {partition}: {error}"));
+        for batch in raw::batches(&fetched.records) {
+            let batch = batch.unwrap_or_else(|error| panic!("{what}, partition {partition}: {error}"));
+            codecs.insert(batch.codec().map(|codec| format!("{codec:?}").to_lowercase()).unwrap_or_default());
+            let idempotent = batch.producer_id() >= 0;
+            assert_eq!(idempotent, topic.idempotent, "{what}: the producer's id is {}", batch.producer_id());
+        }
+    }
+    // A batch that would not shrink may stay as it is.
+    assert!(codecs.contains(topic.codec), "{what}: stored with {codecs:?}");
+    codecs.remove(topic.codec);
+    codecs.remove("none");
+    assert!(codecs.is_empty(), "{what}: stored with {codecs:?} as well");
 }
 
 const PLAN_FILE: &str = "plan.json";

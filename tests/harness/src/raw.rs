@@ -281,29 +281,35 @@ pub fn batch(producer: Option<Producer>, values: &[Vec<u8>]) -> Vec<u8> {
     bytes
 }
 
-/// Offsets and values of the whole batches at the beginning of `records`, each checked by its CRC.
+/// Offsets and values of the whole batches at the beginning of `records`, which must not be compressed.
 ///
 /// # Errors
 /// What is wrong with a batch, in words.
-pub fn values(mut records: &[u8]) -> Result<Vec<(i64, Vec<u8>)>, String> {
-    const LENGTH_AT: usize = 8;
-    const AFTER_LENGTH: usize = 12;
+pub fn values(records: &[u8]) -> Result<Vec<(i64, Vec<u8>)>, String> {
     let mut values = Vec::new();
-    while let Some(head) = records.first_chunk::<AFTER_LENGTH>() {
-        let (_, length) = head.split_at(LENGTH_AT);
-        let length = u32::from_be_bytes(length.try_into().map_err(|_| "four bytes of length")?) as usize;
-        let Some((bytes, rest)) = records.split_at_checked(AFTER_LENGTH + length) else { break };
-        let batch = BatchView::parse(bytes).map_err(|error| format!("{error:?}"))?;
-        if !batch.crc_matches() {
-            return Err(format!("the CRC of the batch at offset {} is wrong", batch.base_offset()));
-        }
-        for record in batch.records().map_err(|error| format!("{error:?}"))? {
+    for batch in batches(records) {
+        for record in batch?.records().map_err(|error| format!("{error:?}"))? {
             let record = record.map_err(|error| format!("{error:?}"))?;
             values.push((record.offset, record.value.unwrap_or_default().to_vec()));
         }
-        records = rest;
     }
     Ok(values)
+}
+
+/// The whole batches at the beginning of `records`, each checked by its CRC; an error says in words what is wrong with one.
+pub fn batches(mut records: &[u8]) -> impl Iterator<Item = Result<BatchView<'_>, String>> {
+    const LENGTH_AT: usize = 8;
+    const AFTER_LENGTH: usize = 12;
+    std::iter::from_fn(move || {
+        let length = records.first_chunk::<AFTER_LENGTH>()?[LENGTH_AT..].first_chunk::<4>()?;
+        let (bytes, rest) = records.split_at_checked(AFTER_LENGTH + u32::from_be_bytes(*length) as usize)?;
+        records = rest;
+        let batch = BatchView::parse(bytes).map_err(|error| format!("{error:?}"));
+        Some(batch.and_then(|batch| match batch.crc_matches() {
+            true => Ok(batch),
+            false => Err(format!("the CRC of the batch at offset {} is wrong", batch.base_offset())),
+        }))
+    })
 }
 
 /// Decodes a body that nothing may follow.

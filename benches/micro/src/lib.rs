@@ -11,6 +11,13 @@ pub const PRODUCE_VERSION: i16 = 12;
 /// The version of Metadata that is measured.
 pub const METADATA_VERSION: i16 = 13;
 
+/// Whether a benchmark runs once, to show that it still works: with `--test`, and without the `--bench` that Cargo adds for
+/// `cargo bench`. Criterion sees it the same way.
+#[must_use]
+pub fn is_test_run() -> bool {
+    !std::env::args().any(|arg| arg == "--bench") || std::env::args().any(|arg| arg == "--test")
+}
+
 /// Bytes without a pattern that a codec or a CPU could use.
 #[must_use]
 pub fn noise(len: usize) -> Vec<u8> {

@@ -32,6 +32,9 @@ struct Piece {
     file: Option<File>,
 }
 
+/// How long a checkpoint that could free no memory waits for readers to let go of some, in nanoseconds.
+const READERS_PAUSE_NS: u64 = 1_000_000;
+
 impl Store {
     /// Runs checkpoints whenever journal or memory run short or a segment was rolled, for as long as the store lives.
     /// An error is one of the disk: see [`Store::run`].
@@ -52,12 +55,12 @@ impl Store {
         let durable_group = self.state().durable_group;
         let full = durable_group.and_then(|newest| journal.newest_full(newest));
         let full = full.filter(|_| everything || journal.wants_checkpoint());
-        let (slots, newest) = {
+        let (slots, newest, memory_short) = {
             let mut state = self.state_mut();
             let memory_short = std::mem::take(&mut state.memory_short);
             let newest = state.gather.seq;
             let flush_to = if everything || memory_short { Some(newest) } else { full };
-            (state.start_flush(flush_to), newest)
+            (state.start_flush(flush_to), newest, memory_short)
         };
         let flushed = self.flush(&slots).await;
         self.state_mut().end_flush(&slots);
@@ -65,6 +68,11 @@ impl Store {
         if let Some(target) = full {
             self.carry_below(target).await?;
             journal.free_up_to(target);
+        }
+        if memory_short && slots.is_empty() {
+            // Memory waits for readers alone. Without a pause whoever wants it would ask for a checkpoint each turn.
+            let reactor = &self.shared.reactor;
+            reactor.sleep_until(reactor.now_ns() + READERS_PAUSE_NS).await;
         }
         let mut state = self.state_mut();
         debug_assert!(newest <= state.gather.seq);

@@ -182,11 +182,17 @@ impl Store {
         }
     }
 
-    /// Rings `notify` once, when the high watermark is above `above_offset`.
+    /// Rings `notify` once, when the high watermark is above `above_offset`. A notify that has been closed is forgotten in
+    /// time.
     pub fn watch(&self, slot: Slot, above_offset: i64, notify: Notify) {
         match self.state_mut().partition_mut(slot) {
             Some(partition) if partition.log.durable.offset <= above_offset => {
-                partition.watches.push((above_offset, notify));
+                let watches = &mut partition.watches;
+                if watches.len() == watches.capacity() {
+                    // Readers that gave up stay in the list of a quiet partition; they go before the list grows.
+                    watches.retain(|(_, notify)| !notify.is_closed());
+                }
+                watches.push((above_offset, notify));
             }
             // Passed already, or deleted: let the reader look again.
             _ => notify.notify(),

@@ -5,6 +5,9 @@
 //! busy, and exactly one frame when a frame is larger than that. A frame is always contiguous, so it is received in
 //! place and never copied together.
 
+use std::cell::Cell;
+use std::ops::Range;
+
 use bytes::{Buf, Bytes, BytesMut};
 
 /// Bytes of the length in front of a frame.
@@ -82,10 +85,15 @@ pub fn scan(buf: &[u8], max: usize) -> Scan {
     }
 }
 
+/// A frame of at most this many bytes is copied when it is kept: cheaper than to keep the buffer around it.
+const COPIED_BYTES: usize = 1 << 10;
+
 /// Whole frames, as one counted piece of receive memory, taken off one by one.
 #[derive(Debug, Default)]
 pub struct Frames {
     bytes: Bytes,
+    total: usize,
+    shared: Cell<bool>,
 }
 
 impl Frames {
@@ -96,11 +104,24 @@ impl Frames {
         Some(&self.bytes[LENGTH_BYTES..LENGTH_BYTES + len])
     }
 
-    /// The next frame as counted bytes, for work that outlives the receive buffer's turn.
+    /// The next frame as bytes that may be kept, and how many bytes of memory that costs: a large frame keeps all that
+    /// was received with it, which is charged to the first one kept.
     #[must_use]
-    pub fn share(&self) -> Option<Bytes> {
-        let len = self.next_len()?;
-        Some(self.bytes.slice(LENGTH_BYTES..LENGTH_BYTES + len))
+    pub fn share(&self) -> (Bytes, usize) {
+        let frame = self.peek().unwrap_or_default();
+        if frame.len() <= COPIED_BYTES {
+            return (Bytes::copy_from_slice(frame), frame.len());
+        }
+        let first = !self.shared.replace(true);
+        (self.bytes.slice_ref(frame), if first { self.total } else { frame.len() })
+    }
+
+    /// A part of the next frame as bytes that may be kept. Whoever asks for parts asks for the whole frame as well
+    /// ([`Frames::share`]), which is where they are charged.
+    #[must_use]
+    pub fn share_part(&self, range: Range<usize>) -> Bytes {
+        let part = &self.peek().unwrap_or_default()[range];
+        if part.len() <= COPIED_BYTES { Bytes::copy_from_slice(part) } else { self.bytes.slice_ref(part) }
     }
 
     /// Drops the next frame.
@@ -178,7 +199,7 @@ impl ReceiveBuffer {
             // A new allocation: whoever still reads frames of the old one keeps it alive for as long as it takes.
             self.buf = BytesMut::with_capacity(spare);
             self.held = self.buf.capacity();
-        } else if self.buf.capacity() - self.buf.len() < spare {
+        } else if !self.has_room(spare) {
             self.buf.reserve(spare);
             self.held = self.held.max(self.buf.capacity());
         }
@@ -192,7 +213,14 @@ impl ReceiveBuffer {
         let found = scan(&self.buf, self.max_frame);
         self.missing = found.missing.max(1);
         self.adapt(filled);
-        (Frames { bytes: self.buf.split_to(found.whole).freeze() }, found.error)
+        let frames =
+            Frames { bytes: self.buf.split_to(found.whole).freeze(), total: found.whole, shared: Cell::new(false) };
+        (frames, found.error)
+    }
+
+    /// While frames are kept the rest of their memory is used up, before more is asked for.
+    fn has_room(&self, spare: usize) -> bool {
+        self.buf.capacity() - self.buf.len() >= self.missing.max(spare / 4)
     }
 
     fn spare(&self, grow: bool) -> usize {
@@ -229,13 +257,13 @@ mod tests {
 
     fn receive(buffer: &mut ReceiveBuffer, bytes: &[u8]) -> (Vec<Vec<u8>>, Option<FrameError>) {
         let mut lent = buffer.lend(true);
-        assert!(lent.capacity() - lent.len() >= bytes.len().min(QUIET_BYTES));
+        assert!(lent.capacity() - lent.len() >= bytes.len().min(QUIET_BYTES / 4));
         lent.extend_from_slice(bytes);
         let (mut frames, error) = buffer.give_back(lent, bytes.len());
         let mut out = Vec::new();
         while let Some(frame) = frames.peek() {
             out.push(frame.to_vec());
-            assert_eq!(frames.share().unwrap(), out.last().unwrap());
+            assert_eq!(frames.share().0, out.last().unwrap());
             frames.advance();
         }
         assert!(frames.is_empty());
@@ -304,15 +332,19 @@ mod tests {
     fn a_steady_stream_of_small_requests_keeps_one_allocation() {
         let mut buffer = ReceiveBuffer::new(1 << 20);
         let stream: Vec<u8> = (0..10).flat_map(|_| frame(&[3; 200])).collect();
-        receive(&mut buffer, &stream);
-        let mut lent = buffer.lend(true);
-        let at = lent.as_ptr();
         for _ in 0..100 {
+            receive(&mut buffer, &stream);
+        }
+        let mut lent = buffer.lend(true);
+        let held = buffer.held();
+        let memory = lent.as_ptr().addr() - held..lent.as_ptr().addr() + held;
+        for _ in 0..1000 {
             lent.extend_from_slice(&stream);
             let (frames, _) = buffer.give_back(lent, stream.len());
             drop(frames);
             lent = buffer.lend(true);
-            assert_eq!(lent.as_ptr(), at, "the same memory is received into again");
+            assert!(memory.contains(&lent.as_ptr().addr()), "the same memory is received into again");
         }
+        assert_eq!(buffer.held(), held);
     }
 }

@@ -1,12 +1,22 @@
 //! The broker: everything between a socket and the store.
 
+pub mod api;
+pub mod assembly;
 pub mod catalog;
 pub mod config;
+pub mod connection;
 pub mod data_dir;
 pub mod features;
 pub mod frame;
 pub mod handlers;
 pub mod hash;
 pub mod image;
+pub mod limits;
+pub mod listener;
 pub mod machine;
+pub mod router;
+pub mod shard;
 pub mod signals;
+
+#[cfg(test)]
+mod plane_tests;

@@ -18,6 +18,8 @@ pub struct Notify(Rc<Event>);
 struct Event {
     /// A notification that nobody has received yet.
     remembered: Cell<bool>,
+    /// Nobody will wait any more.
+    closed: Cell<bool>,
     /// Notifications that were delivered to waiters.
     delivered: Cell<u64>,
     waiting: RefCell<Vec<Waiting>>,
@@ -48,6 +50,17 @@ impl Notify {
         for waiting in waiting.drain(..) {
             waiting.waker.wake();
         }
+    }
+
+    /// Says that nobody will wait any more: whoever keeps the event in order to ring it may let go of it.
+    pub fn close(&self) {
+        self.0.closed.set(true);
+    }
+
+    /// True after [`Notify::close`].
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.0.closed.get()
     }
 
     /// Waits for the next notification, or takes the one remembered.

@@ -38,6 +38,26 @@ pub enum TopicRef {
     Id(Uuid),
 }
 
+impl TopicRef {
+    /// The form of the protocol.
+    #[must_use]
+    pub fn as_wire(&self) -> wire::fetch::TopicRef<'_> {
+        match self {
+            TopicRef::Name(name) => wire::fetch::TopicRef::Name(name),
+            TopicRef::Id(id) => wire::fetch::TopicRef::Id(*id),
+        }
+    }
+}
+
+impl From<wire::fetch::TopicRef<'_>> for TopicRef {
+    fn from(topic: wire::fetch::TopicRef<'_>) -> TopicRef {
+        match topic {
+            wire::fetch::TopicRef::Name(name) => TopicRef::Name(name.into()),
+            wire::fetch::TopicRef::Id(id) => TopicRef::Id(id),
+        }
+    }
+}
+
 /// What is asked of one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {

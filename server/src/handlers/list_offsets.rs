@@ -1,0 +1,172 @@
+//! ListOffsets (key 2), versions 1 to 11: the offset that a timestamp, or one of the named points of a log, stands for.
+//! Each partition's owner answers for it.
+//!
+//! There is no tiered storage, so the earliest local offset is the earliest, and what is tiered ends before the first.
+
+use std::collections::HashSet;
+
+use engine::{ReadData, ReadError};
+use wire::batch::{BatchView, Record};
+use wire::error::ErrorCode;
+use wire::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
+use wire::messages::{ListOffsetsRequest, ListOffsetsResponse};
+
+use super::epochs::check_epoch;
+use super::places::{self, Place};
+use crate::api::{Request, RequestError};
+use crate::connection::responses::Reply;
+use crate::limits::DECOMPRESSED_BYTES;
+use crate::shard::Shard;
+
+/// Timestamps that stand for points of a log (`ListOffsetsRequest` in Kafka), and the version from which they do.
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const MAX_TIMESTAMP: i64 = -3;
+const EARLIEST_LOCAL: i64 = -4;
+const LATEST_TIERED: i64 = -5;
+const EARLIEST_PENDING_UPLOAD: i64 = -6;
+const SINCE: [(i64, i16); 6] = [
+    (LATEST, 1),
+    (EARLIEST, 1),
+    (MAX_TIMESTAMP, 7),
+    (EARLIEST_LOCAL, 8),
+    (LATEST_TIERED, 9),
+    (EARLIEST_PENDING_UPLOAD, 11),
+];
+
+/// The first version whose answers have a leader epoch (KIP-320).
+const EPOCHS_FROM: i16 = 4;
+
+/// The replica id of a client.
+const CONSUMER: i32 = -1;
+
+/// What is asked of a partition.
+#[derive(Debug, Clone, Copy)]
+struct Question {
+    known_epoch: i32,
+    timestamp: i64,
+    /// A replica may see beyond the high watermark.
+    from_client: bool,
+}
+
+/// What it answers. All -1 when no record is that late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Found {
+    timestamp: i64,
+    offset: i64,
+    leader_epoch: i32,
+}
+
+const NOTHING: Found = Found { timestamp: -1, offset: -1, leader_epoch: -1 };
+
+/// Answers a request.
+pub async fn handle(shard: Shard, request: Request) -> Result<Reply, RequestError> {
+    let asked: ListOffsetsRequest<'_> = request.decode()?;
+    let from_client = asked.replica_id == CONSUMER;
+    let mut seen = HashSet::new();
+    let mut twice = HashSet::new();
+    for topic in &asked.topics {
+        for partition in &topic.partitions {
+            let key = (topic.name, partition.partition_index);
+            if !seen.insert(key) {
+                twice.insert(key);
+            }
+        }
+    }
+    let mut questions = Vec::new();
+    for topic in &asked.topics {
+        for partition in &topic.partitions {
+            let timestamp = partition.timestamp;
+            let is_known =
+                timestamp >= 0 || SINCE.iter().any(|(of, since)| *of == timestamp && request.version >= *since);
+            let place = places::find(&shard, topic.name, partition.partition_index);
+            let question = Question { known_epoch: partition.current_leader_epoch, timestamp, from_client };
+            questions.push(if twice.contains(&(topic.name, partition.partition_index)) {
+                Err(ErrorCode::InvalidRequest)
+            } else if !is_known {
+                Err(ErrorCode::UnsupportedVersion)
+            } else {
+                place.map(|place| (place, question))
+            });
+        }
+    }
+    let mut answers = places::ask(&shard, questions, answer).await.into_iter();
+    let mut topics = Vec::with_capacity(asked.topics.len());
+    for topic in &asked.topics {
+        let answered = topic.partitions.iter().zip(answers.by_ref());
+        let partitions = answered
+            .map(|(partition, answer)| {
+                let (found, error) = answer.map_or_else(|error| (NOTHING, error), |found| (found, ErrorCode::None));
+                ListOffsetsPartitionResponse {
+                    partition_index: partition.partition_index,
+                    error_code: error.code(),
+                    timestamp: found.timestamp,
+                    offset: found.offset,
+                    leader_epoch: if request.version >= EPOCHS_FROM { found.leader_epoch } else { -1 },
+                    ..ListOffsetsPartitionResponse::default()
+                }
+            })
+            .collect();
+        topics.push(ListOffsetsTopicResponse { name: topic.name, partitions });
+    }
+    request.reply(&ListOffsetsResponse { topics, ..ListOffsetsResponse::default() })
+}
+
+async fn answer(shard: Shard, place: Place, asked: Question) -> Result<Found, ErrorCode> {
+    check_epoch(asked.known_epoch, place.leader_epoch)?;
+    let info = shard.store().info(place.slot).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let visible_end = if asked.from_client { info.high_watermark } else { info.log_end };
+    let point = |offset: i64, leader_epoch: i32| Found { timestamp: -1, offset, leader_epoch };
+    match asked.timestamp {
+        LATEST => Ok(point(visible_end, place.leader_epoch)),
+        EARLIEST | EARLIEST_LOCAL => Ok(point(info.log_start, epoch_at(&shard, place, info.log_start))),
+        LATEST_TIERED | EARLIEST_PENDING_UPLOAD => Ok(NOTHING),
+        MAX_TIMESTAMP => {
+            let batch = shard.store().batch_of_max_time(place.slot).await.map_err(error_of)?;
+            let found = batch.and_then(|batch| {
+                let latest = first_batch(&batch)?.max_timestamp();
+                find(&batch, |record| record.timestamp == latest)
+            });
+            Ok(found.unwrap_or(NOTHING))
+        }
+        timestamp => {
+            let batch = shard.store().batch_at_time(place.slot, timestamp).await.map_err(error_of)?;
+            let wanted = |record: &Record<'_>| record.timestamp >= timestamp && record.offset >= info.log_start;
+            let found = batch.and_then(|batch| find(&batch, wanted)).filter(|found| found.offset < visible_end);
+            Ok(found.unwrap_or(NOTHING))
+        }
+    }
+}
+
+/// The epoch of the record at an offset, or of the next one to be written.
+fn epoch_at(shard: &Shard, place: Place, offset: i64) -> i32 {
+    let mut epoch = place.leader_epoch;
+    while let Some((earlier, end)) = shard.store().end_of_epoch(place.slot, epoch - 1) {
+        if end <= offset || earlier >= epoch {
+            break;
+        }
+        epoch = earlier;
+    }
+    epoch
+}
+
+fn find(data: &ReadData, wanted: impl Fn(&Record<'_>) -> bool) -> Option<Found> {
+    let batch = first_batch(data)?;
+    let mut scratch = Vec::new();
+    let body = batch.decompress(DECOMPRESSED_BYTES, &mut scratch).ok()?;
+    let record = batch.records_in(body).flatten().find(wanted)?;
+    Some(Found { timestamp: record.timestamp, offset: record.offset, leader_epoch: batch.leader_epoch() })
+}
+
+fn first_batch(data: &ReadData) -> Option<BatchView<'_>> {
+    BatchView::parse(data.slices.first()?.as_bytes()).ok()
+}
+
+fn error_of(error: ReadError) -> ErrorCode {
+    match error {
+        ReadError::UnknownPartition => ErrorCode::UnknownTopicOrPartition,
+        ReadError::OutOfRange => ErrorCode::OffsetNotAvailable,
+        ReadError::Corrupt => ErrorCode::CorruptMessage,
+        ReadError::Io(_) => ErrorCode::KafkaStorageError,
+    }
+}

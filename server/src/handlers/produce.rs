@@ -1,0 +1,410 @@
+//! Produce (key 0), versions 3 to 13: appends one batch to each partition named.
+//!
+//! A request is handled in the turn in which it arrives. Batches for partitions of this core are appended by a plain call
+//! and answered at once, with the commit as a gate; batches for other cores go there as messages, and the answer is
+//! written when the last of them has come back. Neither path allocates for a request whose partitions are all here:
+//! what is known of each partition is kept in a [`Work`] that is recycled.
+//!
+//! ```text
+//! begin: parse all ─▶ check each batch's header ─▶ go_on: append, or send to its core ─▶ encode, gated
+//!                                                    │ no memory: Step::Busy, later go_on again
+//! ```
+//!
+//! The records themselves are looked at only when the topic's configuration demands it: keys of a compacted topic, another
+//! compression, timestamps that are out of bounds. The CRC is checked by the store, once.
+//!
+//! Transactions are not served: a transactional batch gets INVALID_TXN_STATE, as from a Kafka broker that knows of no
+//! such transaction.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use engine::partition::{AppendError, Appended};
+use engine::store::Slot;
+use wire::api::ApiKey;
+use wire::batch::BatchView;
+use wire::error::ErrorCode;
+use wire::header::RequestHeader;
+use wire::produce::{ProduceResponseWriter, ProduceView, ProducedPartition, RecordFailure, TopicRef};
+
+use super::produce_rules::{self as rules, Checked, Refusal};
+use crate::api::{RequestError, begin_response, end_response};
+use crate::connection::responses::{Gate, Reply, Ticket};
+use crate::connection::{Connection, Step};
+use crate::frame::Frames;
+use crate::image::Topic;
+use crate::limits::KEPT_REQUESTS;
+use crate::router::{Append, CoreMsg};
+use crate::shard::Shard;
+
+/// A request with more partitions than this does not keep its memory for the next one.
+const KEPT_ENTRIES: usize = 64;
+
+/// A produce request under way.
+#[derive(Debug, Default)]
+pub(crate) struct Work {
+    correlation_id: i32,
+    version: i16,
+    acks: i16,
+    /// Where the body begins in the frame.
+    body: usize,
+    /// The partitions, in the order of the request.
+    entries: Vec<Entry>,
+    /// The entry to be appended next.
+    next: usize,
+    /// The commit of this core that makes its own part durable.
+    gate: Gate,
+    /// The request's place among those that wait for other cores, once it has one.
+    job: Option<JobId>,
+    /// Answers of other cores that have not come.
+    awaited: u32,
+}
+
+/// One partition of a request.
+#[derive(Debug)]
+struct Entry {
+    index: i32,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// To be appended.
+    Checked {
+        core: usize,
+        slot: Slot,
+        leader_epoch: i32,
+        batch: Batch,
+    },
+    /// Another core appends it.
+    Sent {
+        batch: Batch,
+    },
+    Appended(Appended),
+    Refused(Refusal),
+}
+
+/// Where a batch's bytes are.
+#[derive(Debug, Clone)]
+enum Batch {
+    /// In the request.
+    InFrame(Range<usize>),
+    /// Recompressed.
+    Own(Bytes),
+}
+
+/// Names a request that waits for other cores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JobId {
+    place: u32,
+    /// Told apart from earlier ones in the same place.
+    number: u32,
+}
+
+/// What produce requests of one core share.
+#[derive(Debug, Default)]
+pub(crate) struct ProduceState {
+    /// Kept for their memory.
+    #[expect(clippy::vec_box, reason = "a request moves as a pointer between here, its connection and its job")]
+    free: Vec<Box<Work>>,
+    jobs: Vec<Option<Job>>,
+    free_jobs: Vec<u32>,
+    next_number: u32,
+}
+
+/// A request that waits for other cores.
+#[derive(Debug)]
+struct Job {
+    number: u32,
+    connection: Connection,
+    results: Vec<(u32, Result<Appended, AppendError>)>,
+    /// Set once the request has been gone through to its end. Results may come before that, if it finds no memory.
+    pending: Option<Pending>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    work: Box<Work>,
+    frame: Bytes,
+    kept_bytes: usize,
+    ticket: Ticket,
+}
+
+/// Begins a request.
+pub(crate) fn begin(
+    connection: &Connection,
+    header: &RequestHeader<'_>,
+    frame: &[u8],
+    body: usize,
+    frames: &Frames,
+) -> Result<Step, RequestError> {
+    let shard = connection.shard();
+    let view = ProduceView::parse(&frame[body..], header.version)?;
+    let mut work = shard.0.produce.borrow_mut().free.pop().unwrap_or_default();
+    work.correlation_id = header.correlation_id;
+    work.version = header.version;
+    work.acks = view.acks;
+    work.body = body;
+    let image = shard.image();
+    for topic in view.topics() {
+        let known = match topic.topic {
+            TopicRef::Name(name) => image.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition),
+            TopicRef::Id(id) => image.topic_by_id(&id).ok_or(ErrorCode::UnknownTopicId),
+        };
+        for partition in topic.partitions {
+            let state = match known {
+                Ok(topic) => check(topic, partition.index, partition.records, frame, &work, header.client_id),
+                Err(error) => Err(Refusal::from(error)),
+            };
+            work.entries.push(Entry { index: partition.index, state: state.unwrap_or_else(State::Refused) });
+        }
+    }
+    drop(image);
+    go_on(connection, work, frame, frames)
+}
+
+/// Goes on with a request that found no memory, in the same frame.
+pub(crate) fn go_on(
+    connection: &Connection,
+    mut work: Box<Work>,
+    frame: &[u8],
+    frames: &Frames,
+) -> Result<Step, RequestError> {
+    let shard = connection.shard();
+    while let Some(entry) = work.entries.get_mut(work.next) {
+        if let State::Checked { core, slot, leader_epoch, batch } = &entry.state {
+            if *core == shard.core() {
+                let appended = match BatchView::parse(batch.bytes(frame)) {
+                    Ok(view) => shard.store().append(*slot, &view, *leader_epoch),
+                    Err(_) => Err(AppendError::InvalidRecord),
+                };
+                match appended {
+                    Ok(appended) => {
+                        work.gate = work.gate.max(appended.seq);
+                        entry.state = State::Appended(appended);
+                    }
+                    Err(AppendError::Busy) => return Ok(Step::Busy(work)),
+                    Err(error) => {
+                        let refusal = explain(shard, &work, work.next, frame, error);
+                        work.entries[work.next].state = State::Refused(refusal);
+                    }
+                }
+            } else {
+                let (core, slot, leader_epoch, batch) = (*core, *slot, *leader_epoch, batch.clone());
+                let job = *work.job.get_or_insert_with(|| shard.0.produce.borrow_mut().new_job(connection));
+                let bytes = match &batch {
+                    Batch::InFrame(range) => frames.share_part(range.clone()),
+                    Batch::Own(bytes) => bytes.clone(),
+                };
+                let append = Append { job, entry: work.next as u32, slot, leader_epoch, batch: bytes };
+                work.awaited += 1;
+                work.entries[work.next].state = State::Sent { batch };
+                shard.send(core, CoreMsg::Append(append));
+            }
+        }
+        work.next += 1;
+    }
+    match work.job {
+        None => finish_here(connection, work, frame)?,
+        Some(job) => {
+            let (frame, kept_bytes) = frames.share();
+            let ticket = connection.respond_later(kept_bytes);
+            let pending = Pending { work, frame, kept_bytes, ticket };
+            let done = shard.0.produce.borrow_mut().set_pending(job, pending);
+            if let Some(done) = done {
+                finish_job(shard, done);
+            }
+        }
+    }
+    Ok(Step::Done)
+}
+
+/// Takes the answer of another core.
+pub(crate) fn on_appended(shard: &Shard, job: JobId, entry: u32, result: Result<Appended, AppendError>) {
+    let done = shard.0.produce.borrow_mut().add_result(job, entry, result);
+    if let Some(done) = done {
+        finish_job(shard, done);
+    }
+}
+
+/// Answers a request whose partitions are all on this core.
+fn finish_here(connection: &Connection, work: Box<Work>, frame: &[u8]) -> Result<(), RequestError> {
+    let result = match work.acks {
+        0 => work.confirm(),
+        _ => connection.respond(work.gate, |out| work.encode(frame, out)),
+    };
+    connection.shard().0.produce.borrow_mut().keep(work);
+    result
+}
+
+/// Answers a request which other cores have completed.
+fn finish_job(shard: &Shard, mut job: Job) {
+    let Some(Pending { mut work, frame, kept_bytes, ticket }) = job.pending.take() else { return };
+    for (at, result) in job.results.drain(..) {
+        let state = match result {
+            Ok(appended) => State::Appended(appended),
+            Err(error) => State::Refused(explain(shard, &work, at as usize, &frame, error)),
+        };
+        work.entries[at as usize].state = state;
+    }
+    let reply = match work.acks {
+        0 => work.confirm().map(|()| Reply::default()),
+        _ => {
+            let mut head = Vec::new();
+            work.encode(&frame, &mut head).map(|()| head.into())
+        }
+    };
+    job.connection.complete(ticket, kept_bytes, work.gate, reply);
+    shard.0.produce.borrow_mut().keep(work);
+}
+
+/// Checks what the header of a batch says, and finds where it goes.
+fn check(
+    topic: &Topic,
+    index: i32,
+    records: Option<&[u8]>,
+    frame: &[u8],
+    work: &Work,
+    client_id: Option<&str>,
+) -> Result<State, Refusal> {
+    let place = usize::try_from(index).ok().and_then(|index| topic.partitions.get(index));
+    let place = place.ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let batch = match rules::check(topic, records, work.version, work.acks, client_id)? {
+        Checked::AsItIs(batch) => {
+            let start = batch.as_ptr().addr() - frame.as_ptr().addr();
+            Batch::InFrame(start..start + batch.len())
+        }
+        Checked::Recompressed(batch) => Batch::Own(batch.into()),
+    };
+    Ok(State::Checked { core: place.core, slot: place.slot, leader_epoch: place.leader_epoch, batch })
+}
+
+/// What the client is told of a batch that the store has refused.
+fn explain(shard: &Shard, work: &Work, at: usize, frame: &[u8], error: AppendError) -> Refusal {
+    let (State::Checked { batch, .. } | State::Sent { batch }) = &work.entries[at].state else {
+        return rules::refusal(error);
+    };
+    if error == AppendError::InvalidTimestamp
+        && let Ok(view) = ProduceView::parse(&frame[work.body..], work.version)
+        && let Some(topic) = view.topics().flat_map(|topic| topic.partitions.map(move |_| topic.topic)).nth(at)
+        && let Some(topic) = match topic {
+            TopicRef::Name(name) => shard.image().topic(name).cloned(),
+            TopicRef::Id(id) => shard.image().topic_by_id(&id).cloned(),
+        }
+        && let Ok(batch) = BatchView::parse(batch.bytes(frame))
+    {
+        return rules::timestamps_out_of_bounds(&topic, &batch, shard.reactor().unix_ms());
+    }
+    rules::refusal(error)
+}
+
+impl Work {
+    /// What a request that wants no response comes to: any failure ends the connection, as the only way to tell.
+    fn confirm(&self) -> Result<(), RequestError> {
+        match self.entries.iter().all(|entry| matches!(entry.state, State::Appended(_))) {
+            true => Ok(()),
+            false => Err(RequestError::FailedWithoutAcks),
+        }
+    }
+
+    fn encode(&self, frame: &[u8], out: &mut Vec<u8>) -> Result<(), RequestError> {
+        let start = out.len();
+        begin_response(out, ApiKey::Produce, self.version, self.correlation_id);
+        let view = ProduceView::parse(&frame[self.body..], self.version)?;
+        let topics = view.topics();
+        let mut writer = ProduceResponseWriter::new(out, self.version, topics.len())?;
+        let mut entries = self.entries.iter();
+        for topic in topics {
+            writer.topic(topic.topic, topic.partitions.len())?;
+            for entry in entries.by_ref().take(topic.partitions.len()) {
+                entry.encode(&mut writer)?;
+            }
+        }
+        writer.finish(0, &[])?;
+        end_response(out, start)
+    }
+}
+
+impl Entry {
+    fn encode(&self, writer: &mut ProduceResponseWriter<'_>) -> Result<(), RequestError> {
+        match &self.state {
+            State::Appended(appended) => writer.partition(&ProducedPartition {
+                index: self.index,
+                base_offset: appended.base_offset,
+                log_append_time_ms: appended.log_append_time_ms,
+                log_start_offset: appended.log_start,
+                ..ProducedPartition::default()
+            })?,
+            State::Refused(refusal) => {
+                let detail = refusal.detail.as_deref();
+                let records: Vec<RecordFailure<'_>> = detail.map_or_else(Vec::new, |detail| {
+                    let failures = detail.records.iter();
+                    failures.map(|(at, message)| RecordFailure { batch_index: *at, message: Some(message) }).collect()
+                });
+                writer.partition(&ProducedPartition {
+                    index: self.index,
+                    error: refusal.error,
+                    record_errors: &records,
+                    error_message: detail.map(|detail| detail.message.as_str()),
+                    ..ProducedPartition::default()
+                })?;
+            }
+            State::Checked { .. } | State::Sent { .. } => unreachable!("a response is encoded when all is settled"),
+        }
+        Ok(())
+    }
+}
+
+impl Batch {
+    fn bytes<'a>(&'a self, frame: &'a [u8]) -> &'a [u8] {
+        match self {
+            Batch::InFrame(range) => &frame[range.clone()],
+            Batch::Own(bytes) => bytes,
+        }
+    }
+}
+
+impl ProduceState {
+    /// Keeps a finished request's memory for the next one.
+    fn keep(&mut self, mut work: Box<Work>) {
+        if self.free.len() < KEPT_REQUESTS && work.entries.capacity() <= KEPT_ENTRIES {
+            work.entries.clear();
+            (work.next, work.gate, work.job, work.awaited) = (0, 0, None, 0);
+            self.free.push(work);
+        }
+    }
+
+    fn new_job(&mut self, connection: &Connection) -> JobId {
+        let number = self.next_number;
+        self.next_number = number.wrapping_add(1);
+        let job = Job { number, connection: connection.clone(), results: Vec::new(), pending: None };
+        let place = self.free_jobs.pop().unwrap_or_else(|| {
+            self.jobs.push(None);
+            self.jobs.len() as u32 - 1
+        });
+        self.jobs[place as usize] = Some(job);
+        JobId { place, number }
+    }
+
+    fn set_pending(&mut self, id: JobId, pending: Pending) -> Option<Job> {
+        self.jobs[id.place as usize].as_mut()?.pending = Some(pending);
+        self.take_if_done(id)
+    }
+
+    fn add_result(&mut self, id: JobId, entry: u32, result: Result<Appended, AppendError>) -> Option<Job> {
+        let job = self.jobs.get_mut(id.place as usize)?.as_mut().filter(|job| job.number == id.number)?;
+        job.results.push((entry, result));
+        self.take_if_done(id)
+    }
+
+    fn take_if_done(&mut self, id: JobId) -> Option<Job> {
+        let slot = &mut self.jobs[id.place as usize];
+        let job = slot.as_ref()?;
+        let awaited = job.pending.as_ref()?.work.awaited as usize;
+        if job.results.len() < awaited {
+            return None;
+        }
+        self.free_jobs.push(id.place);
+        slot.take()
+    }
+}

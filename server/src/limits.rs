@@ -1,0 +1,63 @@
+//! The bounds of a core's connections, in one place, each with its reason. Bounds that an operator sets are fields of
+//! [`ShardOptions`](crate::shard::ShardOptions); those of the store are in [`engine::limits`].
+
+/// Requests of one connection that may be unanswered. Kafka's clients have 5 in flight, load generators tens; beyond
+/// this the connection is not read until answers have left.
+pub const REQUESTS_IN_FLIGHT: usize = 1024;
+
+/// Fetches of one connection that may wait for records or the disk at a time. Kafka's clients have one per broker, and
+/// each may come to hold as much memory as its response has bytes.
+pub const FETCHES_IN_FLIGHT: usize = 2;
+
+/// Bytes of one connection's answers that may wait to be sent, beside the one that crosses the bound. A client that does
+/// not read is not read from either.
+pub const UNSENT_BYTES: usize = 1 << 20;
+
+/// Bytes of one connection's requests that may wait for another core, for a long poll or for a disk read.
+pub const WAITING_BYTES: usize = 4 << 20;
+
+/// Bytes that one send carries, beside the answer that crosses the bound: enough that the number of calls does not
+/// matter, and little enough that the pieces of the log in it are released soon.
+pub const SEND_BYTES: usize = 1 << 20;
+
+/// A message to another core that finds the queue full waits here; above this many the core's connections are not read.
+pub const OUTBOX_MESSAGES: usize = 4096;
+
+/// Slots of the queue from each core to each other core.
+pub const MAILBOX_MESSAGES: usize = 4096;
+
+/// Produce requests whose memory is kept for the next ones.
+pub const KEPT_REQUESTS: usize = 256;
+
+/// Send buffers whose memory is kept for the next sends.
+pub const KEPT_SENDS: usize = 256;
+
+/// A kept buffer is not larger than this, in bytes.
+pub const KEPT_BYTES: usize = 64 << 10;
+
+/// How long a send may make no end before its connection is closed while memory is short, in milliseconds. Slow clients
+/// are welcome while there is memory for them; appends wait no longer than this for what they hold.
+pub const STALLED_MS: u64 = 2_000;
+
+/// How often connections are looked at for being idle or stalled, in milliseconds.
+pub const SWEEP_MS: u64 = 1_000;
+
+/// How long a clean stop waits for answers to leave, in milliseconds.
+pub const STOP_MS: u64 = 1_000;
+
+/// How often a clean stop looks whether they have left, in milliseconds.
+pub const STOP_POLL_MS: u64 = 5;
+
+/// How long the listener rests after an error of accept that will not go away by itself at once (no file descriptor, no
+/// memory), in milliseconds.
+pub const ACCEPT_PAUSE_MS: u64 = 100;
+
+/// Records of a refused batch that are named in the answer. Each costs memory and bytes; the first ones say it all.
+pub const RECORD_ERRORS: usize = 1000;
+
+/// Bytes that one compressed batch may have when it has to be decompressed for a check: as much as
+/// `message.max.bytes` of data that compresses 100 times.
+pub const DECOMPRESSED_BYTES: usize = 128 << 20;
+
+// An answer of the common size never crosses both bounds at once.
+const _: () = assert!(UNSENT_BYTES >= SEND_BYTES);

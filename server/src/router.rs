@@ -1,0 +1,385 @@
+//! What the cores send each other, and how it travels.
+//!
+//! Batches for a partition of another core go as [`CoreMsg::Append`] and come back as [`CoreMsg::Appended`] once they are
+//! durable there: both are plain values without an allocation of their own. Everything else is a function that runs on
+//! the other core ([`Shard::run_on`]).
+//!
+//! ```text
+//! core 0: connection ── Append{batch} ──▶ core 1: store.append, its commit, fdatasync
+//!         response   ◀── Appended{offsets} ──────┘
+//! ```
+//!
+//! Messages from one core to another keep their order, also while they wait because the queue is full or because the
+//! other core's store is short of memory. So two batches that a connection sends for one partition are appended in the
+//! order in which it sent them.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use engine::mailbox::Mailbox;
+use engine::partition::{AppendError, Appended};
+use engine::reactor::Notify;
+use engine::store::Slot;
+use wire::batch::BatchView;
+
+use crate::connection::responses::Gate;
+use crate::handlers::produce::{self, JobId};
+use crate::hash::Hasher;
+use crate::limits::OUTBOX_MESSAGES;
+use crate::shard::Shard;
+
+/// A message between cores.
+pub enum CoreMsg {
+    /// Append a batch to a partition of the receiver.
+    Append(Append),
+    /// The answer to [`CoreMsg::Append`].
+    Appended {
+        /// From the request.
+        job: JobId,
+        /// From the request.
+        entry: u32,
+        /// A success is durable.
+        result: Result<Appended, AppendError>,
+    },
+    /// Run a function.
+    Call {
+        /// Names the call among those of its sender.
+        id: u64,
+        /// The function.
+        run: RemoteFn,
+    },
+    /// The result of a call is not wanted any more.
+    Cancel {
+        /// From the call.
+        id: u64,
+    },
+    /// The result of a call.
+    Called {
+        /// From the call.
+        id: u64,
+        /// Of the type that the caller expects.
+        result: Box<dyn Any + Send>,
+    },
+}
+
+/// A function that runs on another core. It may watch for the loss of its caller's interest.
+pub type RemoteFn = Box<dyn FnOnce(Shard, Cancelled) -> Pin<Box<dyn Future<Output = Box<dyn Any + Send>>>> + Send>;
+
+/// Rings when the caller of a remote function has gone.
+pub type Cancelled = Notify;
+
+/// A batch for a partition of another core. Its header has been checked against the rules of its topic.
+#[derive(Debug)]
+pub struct Append {
+    /// The produce request that it belongs to, on the sender's core.
+    pub job: JobId,
+    /// Its place in that request.
+    pub entry: u32,
+    /// The partition, in the receiver's store.
+    pub slot: Slot,
+    /// The epoch under which it is appended.
+    pub leader_epoch: i32,
+    /// One whole batch.
+    pub batch: Bytes,
+}
+
+/// A core's queues to the others, and what it owes them.
+pub(crate) struct Router {
+    mailbox: Mailbox<CoreMsg>,
+    /// By receiver: messages that found the queue full.
+    outbox: Box<[Lane]>,
+    waiting: Cell<usize>,
+    /// Rings when messages wait no more.
+    pub(crate) relaxed: Notify,
+    /// Batches of other cores that the store had no memory for, in order of arrival.
+    parked: RefCell<VecDeque<(usize, Append)>>,
+    parked_work: Notify,
+    /// Appends of other cores whose commit is not durable yet, in order of arrival.
+    uncommitted: RefCell<VecDeque<Uncommitted>>,
+    calls: RefCell<Calls>,
+}
+
+#[derive(Default)]
+struct Lane {
+    messages: RefCell<VecDeque<CoreMsg>>,
+    work: Notify,
+}
+
+struct Uncommitted {
+    to: usize,
+    job: JobId,
+    entry: u32,
+    appended: Appended,
+}
+
+#[derive(Default)]
+struct Calls {
+    next: u64,
+    /// Calls of this core whose results are awaited.
+    made: HashMap<u64, Made, Hasher>,
+    /// Calls of others, by sender and id, that run here.
+    running: HashMap<(usize, u64), Cancelled, Hasher>,
+}
+
+#[derive(Default)]
+struct Made {
+    result: Option<Box<dyn Any + Send>>,
+    done: Notify,
+}
+
+impl Router {
+    pub(crate) fn new(mailbox: Mailbox<CoreMsg>) -> Router {
+        Router {
+            outbox: (0..mailbox.cores()).map(|_| Lane::default()).collect(),
+            mailbox,
+            waiting: Cell::new(0),
+            relaxed: Notify::new(),
+            parked: RefCell::default(),
+            parked_work: Notify::new(),
+            uncommitted: RefCell::default(),
+            calls: RefCell::default(),
+        }
+    }
+
+    /// True when so many messages wait that nothing should be begun which would send more.
+    pub(crate) fn is_congested(&self) -> bool {
+        self.waiting.get() >= OUTBOX_MESSAGES
+    }
+}
+
+impl Shard {
+    /// Runs a function on a core, which may be this one, and resolves with its result. It begins whether or not the
+    /// result is awaited; calls to one core begin in the order in which they are made.
+    pub fn run_on<T, F, Fut>(&self, core: usize, function: F) -> impl Future<Output = T> + use<T, F, Fut>
+    where
+        T: Send + 'static,
+        F: FnOnce(Shard) -> Fut + Send + 'static,
+        Fut: Future<Output = T> + 'static,
+    {
+        self.run_on_while(core, move |shard, _| function(shard))
+    }
+
+    /// Like [`Shard::run_on`], for a function that may wait long: it is told when the returned future has been dropped.
+    pub fn run_on_while<T, F, Fut>(&self, core: usize, function: F) -> impl Future<Output = T> + use<T, F, Fut>
+    where
+        T: Send + 'static,
+        F: FnOnce(Shard, Cancelled) -> Fut + Send + 'static,
+        Fut: Future<Output = T> + 'static,
+    {
+        let run: RemoteFn = Box::new(move |shard, cancelled| {
+            let future = function(shard, cancelled);
+            Box::pin(async move { Box::new(future.await) as Box<dyn Any + Send> })
+        });
+        let (id, done) = {
+            let mut calls = self.0.router.calls.borrow_mut();
+            calls.next += 1;
+            let id = calls.next;
+            (id, calls.made.entry(id).or_default().done.clone())
+        };
+        self.send(core, CoreMsg::Call { id, run });
+        let call = Call { shard: self.clone(), core, id };
+        async move {
+            loop {
+                if let Some(result) = call.result() {
+                    return *result.downcast().expect("the function's result has its type");
+                }
+                done.wait().await;
+            }
+        }
+    }
+
+    /// Sends a message to a core, which may be this one. Messages to one core arrive in order; when its queue is full
+    /// they wait here.
+    pub(crate) fn send(&self, core: usize, message: CoreMsg) {
+        if core == self.core() {
+            return self.deliver(core, message);
+        }
+        let router = &self.0.router;
+        let lane = &router.outbox[core];
+        let mut messages = lane.messages.borrow_mut();
+        let refused = if messages.is_empty() { router.mailbox.send(core, message).err() } else { Some(message) };
+        if let Some(message) = refused {
+            messages.push_back(message);
+            router.waiting.set(router.waiting.get() + 1);
+            lane.work.notify();
+        }
+    }
+
+    /// Starts the tasks that move messages.
+    pub(crate) fn start_router(&self) {
+        let shard = self.clone();
+        self.reactor().spawn(async move {
+            loop {
+                while let Some((from, message)) = shard.0.router.mailbox.recv() {
+                    shard.deliver(from, message);
+                }
+                shard.0.router.mailbox.ready().await;
+            }
+        });
+        for core in (0..self.cores()).filter(|core| *core != self.core()) {
+            let shard = self.clone();
+            self.reactor().spawn(async move { shard.drain_outbox(core).await });
+        }
+    }
+
+    /// Starts the task that appends what found no memory.
+    pub(crate) fn start_append_parked(&self) {
+        let shard = self.clone();
+        self.reactor().spawn(async move { shard.append_parked().await });
+    }
+
+    /// Tells other cores of their appends which a commit of this core has made durable.
+    pub(crate) fn answer_committed(&self, committed: Gate) {
+        let mut uncommitted = self.0.router.uncommitted.borrow_mut();
+        while uncommitted.front().is_some_and(|append| append.appended.seq <= committed) {
+            if let Some(Uncommitted { to, job, entry, appended }) = uncommitted.pop_front() {
+                self.send(to, CoreMsg::Appended { job, entry, result: Ok(appended) });
+            }
+        }
+    }
+
+    fn deliver(&self, from: usize, message: CoreMsg) {
+        let router = &self.0.router;
+        match message {
+            CoreMsg::Append(append) => {
+                let mut parked = router.parked.borrow_mut();
+                if !parked.is_empty() || self.append_for(from, &append).is_err() {
+                    parked.push_back((from, append));
+                    router.parked_work.notify();
+                }
+            }
+            CoreMsg::Appended { job, entry, result } => produce::on_appended(self, job, entry, result),
+            CoreMsg::Call { id, run } => {
+                let cancelled = Cancelled::new();
+                router.calls.borrow_mut().running.insert((from, id), cancelled.clone());
+                let shard = self.clone();
+                let future = run(self.clone(), cancelled);
+                self.reactor().spawn(async move {
+                    let result = future.await;
+                    let wanted = shard.0.router.calls.borrow_mut().running.remove(&(from, id)).is_some();
+                    if wanted {
+                        shard.send(from, CoreMsg::Called { id, result });
+                    }
+                });
+            }
+            CoreMsg::Cancel { id } => {
+                let cancelled = router.calls.borrow_mut().running.remove(&(from, id));
+                if let Some(cancelled) = cancelled {
+                    cancelled.notify();
+                }
+            }
+            CoreMsg::Called { id, result } => {
+                if let Some(made) = router.calls.borrow_mut().made.get_mut(&id) {
+                    made.result = Some(result);
+                    made.done.notify();
+                }
+            }
+        }
+    }
+
+    /// Appends a batch of another core. An error means that there is no memory for it at this moment.
+    fn append_for(&self, from: usize, append: &Append) -> Result<(), Busy> {
+        let Append { job, entry, slot, leader_epoch, ref batch } = *append;
+        let result = match BatchView::parse(batch) {
+            Ok(view) => self.store().append(slot, &view, leader_epoch),
+            Err(_) => Err(AppendError::InvalidRecord),
+        };
+        match result {
+            Err(AppendError::Busy) => return Err(Busy),
+            Ok(appended) if appended.seq > self.store().committed() => {
+                let uncommitted = Uncommitted { to: from, job, entry, appended };
+                self.0.router.uncommitted.borrow_mut().push_back(uncommitted);
+            }
+            result => self.send(from, CoreMsg::Appended { job, entry, result }),
+        }
+        Ok(())
+    }
+
+    async fn append_parked(&self) {
+        let router = &self.0.router;
+        loop {
+            router.parked_work.wait().await;
+            loop {
+                let appended = match router.parked.borrow().front() {
+                    Some((from, append)) => self.append_for(*from, append),
+                    None => break,
+                };
+                match appended {
+                    Ok(()) => drop(router.parked.borrow_mut().pop_front()),
+                    Err(Busy) => self.wait_for_memory().await,
+                }
+            }
+        }
+    }
+
+    async fn drain_outbox(&self, core: usize) {
+        let router = &self.0.router;
+        let lane = &router.outbox[core];
+        loop {
+            lane.work.wait().await;
+            loop {
+                let Some(message) = lane.messages.borrow_mut().pop_front() else { break };
+                match router.mailbox.send(core, message) {
+                    Ok(()) => {
+                        router.waiting.set(router.waiting.get() - 1);
+                        if router.waiting.get() < OUTBOX_MESSAGES {
+                            router.relaxed.notify();
+                        }
+                    }
+                    Err(message) => {
+                        lane.messages.borrow_mut().push_front(message);
+                        router.mailbox.room(core).await;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The store has no memory at this moment.
+struct Busy;
+
+/// A call whose result is awaited. Dropped before the result is there, it tells the other core.
+struct Call {
+    shard: Shard,
+    core: usize,
+    id: u64,
+}
+
+impl Call {
+    fn result(&self) -> Option<Box<dyn Any + Send>> {
+        let mut calls = self.shard.0.router.calls.borrow_mut();
+        let result = calls.made.get_mut(&self.id)?.result.take()?;
+        calls.made.remove(&self.id);
+        Some(result)
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let unanswered = match self.shard.0.router.calls.borrow_mut().made.remove(&self.id) {
+            Some(made) => made.result.is_none(),
+            None => false,
+        };
+        if unanswered {
+            self.shard.send(self.core, CoreMsg::Cancel { id: self.id });
+        }
+    }
+}
+
+impl fmt::Debug for CoreMsg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CoreMsg::Append(append) => append.fmt(f),
+            CoreMsg::Appended { job, entry, result } => write!(f, "Appended({job:?}, {entry}, {result:?})"),
+            CoreMsg::Call { id, .. } => write!(f, "Call({id})"),
+            CoreMsg::Cancel { id } => write!(f, "Cancel({id})"),
+            CoreMsg::Called { id, .. } => write!(f, "Called({id})"),
+        }
+    }
+}

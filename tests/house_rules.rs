@@ -43,12 +43,11 @@ const ENGINE_LAYERS: &[&[&str]] = &[
     &["cache", "limits"],
 ];
 
-/// The modules of the server, as [`ENGINE_LAYERS`].
+/// The modules of the server, as [`ENGINE_LAYERS`]. The data path of one core is one group: a share of the broker holds its
+/// connections and the state of its handlers, and both reach the router and other shares through it.
 const SERVER_LAYERS: &[&[&str]] = &[
-    &["connection", "listener"],
-    &["api"],
-    &["handlers"],
-    &["router"],
+    &["assembly", "listener"],
+    &["connection", "api", "handlers", "router", "shard"],
     &["catalog", "image", "features"],
     &["config", "frame", "hash"],
 ];

@@ -46,8 +46,11 @@ const ENGINE_LAYERS: &[&[&str]] = &[
 /// The modules of the server, as [`ENGINE_LAYERS`]. The data path of one core is one group: a share of the broker holds its
 /// connections and the state of its handlers, and both reach the router and other shares through it.
 const SERVER_LAYERS: &[&[&str]] = &[
+    &["exit"],
+    &["broker"],
     &["assembly", "listener"],
-    &["connection", "api", "handlers", "router", "shard"],
+    &["connection", "api", "handlers", "router", "shard", "controller", "services"],
+    &["data_dir", "machine", "signals"],
     &["catalog", "image", "features"],
     &["config", "frame", "hash"],
 ];

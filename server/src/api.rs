@@ -52,14 +52,37 @@ macro_rules! task {
     };
 }
 
+/// A handler, as a task on core 0.
+macro_rules! controller {
+    ($module:ident::$handle:ident) => {
+        Handler::Controller(|core0, request| Box::pin(handlers::$module::$handle(core0, request)))
+    };
+}
+
 /// The table, ascending by key.
 pub static APIS: &[Api] = &[
     Api { key: ApiKey::Produce, min: 3, max: 13, handler: Handler::Produce },
     Api { key: ApiKey::Fetch, min: 4, max: 18, handler: Handler::Fetch },
     Api { key: ApiKey::ListOffsets, min: 1, max: 11, handler: task!(list_offsets) },
+    Api { key: ApiKey::Metadata, min: 0, max: 13, handler: task!(metadata) },
     Api { key: ApiKey::ApiVersions, min: 0, max: 4, handler: task!(api_versions) },
+    Api { key: ApiKey::CreateTopics, min: 2, max: 7, handler: controller!(create_topics::handle) },
+    Api { key: ApiKey::DeleteTopics, min: 1, max: 6, handler: controller!(delete_topics::handle) },
     Api { key: ApiKey::DeleteRecords, min: 0, max: 2, handler: task!(delete_records) },
+    Api { key: ApiKey::InitProducerId, min: 0, max: 5, handler: task!(init_producer_id) },
     Api { key: ApiKey::OffsetForLeaderEpoch, min: 2, max: 4, handler: task!(offset_for_leader_epoch) },
+    Api { key: ApiKey::DescribeConfigs, min: 1, max: 4, handler: task!(describe_configs) },
+    Api { key: ApiKey::AlterConfigs, min: 0, max: 2, handler: controller!(alter_configs::handle_replacing) },
+    Api { key: ApiKey::DescribeLogDirs, min: 1, max: 5, handler: task!(describe_log_dirs) },
+    Api { key: ApiKey::CreatePartitions, min: 0, max: 3, handler: controller!(create_partitions::handle) },
+    Api {
+        key: ApiKey::IncrementalAlterConfigs,
+        min: 0,
+        max: 1,
+        handler: controller!(alter_configs::handle_incremental),
+    },
+    Api { key: ApiKey::DescribeCluster, min: 0, max: 2, handler: task!(describe_cluster) },
+    Api { key: ApiKey::DescribeTopicPartitions, min: 0, max: 0, handler: task!(describe_topic_partitions) },
 ];
 
 /// The row of an API, if it is served.
@@ -214,7 +237,8 @@ mod tests {
         assert!(APIS.is_sorted_by_key(|api| api.key.key()));
         for api in APIS {
             let info = api.key.info();
-            assert_eq!((api.min, api.max), (info.kafka_min_version, info.max_version), "{}", api.key);
+            let max = info.max_version - i16::from(info.latest_unstable);
+            assert_eq!((api.min, api.max), (info.kafka_min_version, max), "{}", api.key);
             assert!(info.on_broker, "{}", api.key);
         }
     }

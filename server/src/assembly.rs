@@ -220,10 +220,16 @@ pub async fn carry(core0: &Shard, plan: &StorePlan, incarnation: u64) -> io::Res
     recovery::discard_journals_before(core0.reactor(), &plan.dir, incarnation).await
 }
 
-/// Listens on each address on each core. Port 0 takes a free one. Returns the addresses bound.
-///
-/// All sockets are bound before the first connection is accepted, so that a port which is taken is found out in time.
+/// Listens on each address on each core, and accepts. Port 0 takes a free one. Returns the addresses bound.
 pub async fn listen(core0: &Shard, addresses: &[SocketAddr]) -> io::Result<Vec<SocketAddr>> {
+    let bound = bind(core0, addresses).await?;
+    accept(core0).await;
+    Ok(bound)
+}
+
+/// Binds each address on each core. All are bound before the first connection is accepted, so that a port which is taken
+/// is found out in time, and what clients are told of is known before they come.
+pub async fn bind(core0: &Shard, addresses: &[SocketAddr]) -> io::Result<Vec<SocketAddr>> {
     let mut bound = Vec::new();
     let mut listeners = Vec::new();
     for address in addresses {
@@ -239,10 +245,14 @@ pub async fn listen(core0: &Shard, addresses: &[SocketAddr]) -> io::Result<Vec<S
         listening.await?;
     }
     listeners.into_iter().for_each(|listener| core0.hold(listener));
+    Ok(bound)
+}
+
+/// Accepts the connections of all that was bound.
+pub async fn accept(core0: &Shard) {
     for core in 0..core0.cores() {
         core0.run_on(core, |shard| async move { shard.accept_held() }).await;
     }
-    Ok(bound)
 }
 
 /// Stops cleanly: no new requests; what has begun is answered, for a while; everything is made durable, and the

@@ -45,6 +45,7 @@ pub struct Image {
     partitions: usize,
     brokers: BTreeMap<i32, Broker>,
     features: BTreeMap<String, i16>,
+    next_producer_id: i64,
     dynamic_default: Configs,
     dynamic_broker: Configs,
     fixed: Arc<Configs>,
@@ -162,6 +163,7 @@ impl Image {
             partitions: 0,
             brokers: BTreeMap::new(),
             features: BTreeMap::new(),
+            next_producer_id: 0,
             dynamic_default: Configs::new(),
             dynamic_broker: Configs::new(),
             fixed,
@@ -239,6 +241,19 @@ impl Image {
     #[must_use]
     pub fn features(&self) -> &BTreeMap<String, i16> {
         &self.features
+    }
+
+    /// The first producer id that has not been given away.
+    #[must_use]
+    pub fn next_producer_id(&self) -> i64 {
+        self.next_producer_id
+    }
+
+    /// The name of one of this broker's listeners, which are numbered as their endpoints are.
+    #[must_use]
+    pub fn listener(&self, number: usize) -> &str {
+        let endpoints = self.brokers.get(&self.node_id).map(|broker| broker.endpoints.as_slice()).unwrap_or_default();
+        endpoints.get(number).map(|endpoint| endpoint.listener.as_str()).unwrap_or_default()
     }
 
     /// The layers of configuration below the topics'.
@@ -373,6 +388,10 @@ impl Draft {
                     fenced: record.fenced,
                 };
                 self.image.brokers.insert(record.broker_id, broker);
+            }
+            Record::ProducerIds(record) => {
+                // Never back: an id must not be given away twice.
+                self.image.next_producer_id = self.image.next_producer_id.max(record.next_producer_id);
             }
             Record::NoOp => {}
         }

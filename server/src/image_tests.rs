@@ -134,7 +134,14 @@ fn brokers_and_features() {
     let expected = Broker { endpoints: vec![endpoint.clone()], rack: Some("r".to_owned()), fenced: false };
     assert_eq!(image.brokers(), &BTreeMap::from([(NODE, expected)]));
     assert_eq!(image.features()["metadata.version"], 30);
+    assert_eq!((image.listener(0), image.listener(1)), ("PLAINTEXT", ""));
     assert!(after(&image, &[feature(0)]).features().is_empty());
+}
+
+#[test]
+fn producer_ids_are_never_given_away_twice() {
+    let reserve = |next| Action::ReserveProducerIds { next };
+    assert_eq!(after(&empty(), &[reserve(2000), reserve(1000)]).next_producer_id(), 2000);
 }
 
 #[test]

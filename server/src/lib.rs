@@ -2,10 +2,13 @@
 
 pub mod api;
 pub mod assembly;
+pub mod broker;
 pub mod catalog;
 pub mod config;
 pub mod connection;
+pub mod controller;
 pub mod data_dir;
+pub mod exit;
 pub mod features;
 pub mod frame;
 pub mod handlers;
@@ -15,6 +18,7 @@ pub mod limits;
 pub mod listener;
 pub mod machine;
 pub mod router;
+pub mod services;
 pub mod shard;
 pub mod signals;
 

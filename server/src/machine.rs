@@ -21,6 +21,16 @@ pub fn raise_file_limit() -> u64 {
     in_force.unwrap_or(u64::MAX)
 }
 
+/// 64 random bits of the kernel, for what is drawn before there is a reactor.
+#[must_use]
+pub fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // Sixteen bytes or less are never cut short once the kernel has been seeded, and it waits for that.
+    let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    assert!(filled == Ok(bytes.len()), "the kernel has random numbers");
+    u64::from_le_bytes(bytes)
+}
+
 /// The size of the file system that `path` is on and what is free of it for this process, in bytes; -1 is unknown.
 #[must_use]
 pub fn disk_room(path: &Path) -> (i64, i64) {

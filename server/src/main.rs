@@ -1,16 +1,85 @@
-//! The broker.
+//! The broker's program: settings, log, data directory, broker, exit code.
 
+use std::fmt::Display;
 use std::io::Write;
+use std::process::ExitCode;
 
+use server::broker;
+use server::config::load::load;
+use server::config::options::Options;
 use server::config::{cli, docs};
+use server::data_dir::{DataDir, Wanted};
+use server::exit::Exit;
+use server::machine;
+use tracing::{Level, error, info};
 
-fn main() {
+fn main() -> ExitCode {
     let matches = cli::command().get_matches();
-    match cli::invocation(&matches) {
+    let exit = match cli::invocation(&matches) {
         cli::Invocation::Config => {
             // A reader that has seen enough closes the pipe: no error.
             let _ = std::io::stdout().write_all(docs::markdown().as_bytes());
+            Exit::Clean
         }
-        cli::Invocation::Serve(_) => {}
+        cli::Invocation::Serve(flags) => serve(&flags),
+    };
+    ExitCode::from(exit.code())
+}
+
+fn serve(flags: &[(String, String)]) -> Exit {
+    let options = match load(flags, std::env::vars_os()) {
+        Ok(loaded) => Options::new(loaded, &machine::inspect()),
+        Err(error) => return refuse(&error, Exit::from(&error)),
+    };
+    let options = match options {
+        Ok(options) => options,
+        Err(error) => return refuse(&error, Exit::from(&error)),
+    };
+    start_log(&options.log_level);
+    for note in &options.notes {
+        info!("{note}");
     }
+    let files = machine::raise_file_limit();
+    let wanted = Wanted { node_id: options.node_id, cluster_id: options.cluster_id };
+    let data = match DataDir::open(&options.data_dir, &wanted, machine::random) {
+        Ok(data) => data,
+        Err(error) => return fail(&error, Exit::from(&error)),
+    };
+    info!(
+        "Weir {}: node {} of cluster {}, {} in {}",
+        env!("CARGO_PKG_VERSION"),
+        data.identity.node_id,
+        data.identity.cluster_id,
+        if data.is_new { "new data directory" } else { "data" },
+        data.path.display()
+    );
+    info!(
+        "durability={}, {} core(s): {:?}, memory up to {} MiB, up to {files} open files",
+        options.durability,
+        options.cores.len(),
+        options.cores,
+        options.memory_bytes >> 20
+    );
+    match broker::run(&options, &data) {
+        Ok(()) => Exit::Clean,
+        Err(error) => fail(&error, Exit::from(&error)),
+    }
+}
+
+/// Writes what happens to standard error, one line each.
+fn start_log(level: &str) {
+    // The table allows no other words.
+    let level = level.parse().unwrap_or(Level::INFO);
+    tracing_subscriber::fmt().with_max_level(level).with_target(false).with_writer(std::io::stderr).init();
+}
+
+/// Says what is wrong with the settings, before there is a log.
+fn refuse(error: &dyn Display, exit: Exit) -> Exit {
+    eprintln!("weir: {error}");
+    exit
+}
+
+fn fail(error: &dyn Display, exit: Exit) -> Exit {
+    error!("{error}");
+    exit
 }

@@ -4,8 +4,8 @@
 use wire::Uuid;
 use wire::records::register_broker_record::{BrokerEndpoint, BrokerFeature};
 use wire::records::{
-    ConfigRecord, FeatureLevelRecord, PartitionChangeRecord, PartitionRecord, RegisterBrokerRecord, RemoveTopicRecord,
-    TopicRecord,
+    ConfigRecord, FeatureLevelRecord, PartitionChangeRecord, PartitionRecord, ProducerIdsRecord, RegisterBrokerRecord,
+    RemoveTopicRecord, TopicRecord,
 };
 
 use super::Record;
@@ -81,6 +81,11 @@ pub enum Action {
         /// An id of this run of the broker.
         incarnation: Uuid,
     },
+    /// Producer ids are given away.
+    ReserveProducerIds {
+        /// The first one that is not.
+        next: i64,
+    },
     /// A feature gets a level.
     SetFeature {
         /// Its name.
@@ -111,7 +116,10 @@ impl Action {
             Action::AddPartitions { from, to, .. } => count(to - from),
             Action::Lead { partitions, .. } => count(*partitions),
             Action::SetConfigs { changes, .. } => changes.len(),
-            Action::DeleteTopic { .. } | Action::RegisterBroker { .. } | Action::SetFeature { .. } => 1,
+            Action::DeleteTopic { .. }
+            | Action::RegisterBroker { .. }
+            | Action::ReserveProducerIds { .. }
+            | Action::SetFeature { .. } => 1,
         }
     }
 
@@ -144,7 +152,7 @@ impl Action {
                     + rack.as_ref().map_or(0, String::len)
                     + endpoints.iter().map(endpoint).sum::<usize>()
             }
-            Action::DeleteTopic { .. } => RECORD_BYTES,
+            Action::DeleteTopic { .. } | Action::ReserveProducerIds { .. } => RECORD_BYTES,
             Action::SetFeature { name, .. } => RECORD_BYTES + name.len(),
         }
     }
@@ -222,6 +230,11 @@ impl Action {
                     ..RegisterBrokerRecord::default()
                 }));
             }
+            Action::ReserveProducerIds { next } => out.push(Record::ProducerIds(ProducerIdsRecord {
+                broker_id: node_id,
+                next_producer_id: *next,
+                ..ProducerIdsRecord::default()
+            })),
             Action::SetFeature { name, level } => {
                 out.push(Record::FeatureLevel(FeatureLevelRecord { name, feature_level: *level }));
             }
@@ -291,6 +304,7 @@ mod tests {
                 rack: Some("r".repeat(300)),
                 incarnation: id,
             },
+            Action::ReserveProducerIds { next: 1000 },
             Action::SetFeature { name: "f".to_owned(), level: 1 },
         ];
         for action in &actions {

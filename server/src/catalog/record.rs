@@ -9,8 +9,8 @@ use std::fmt;
 use wire::batch::{BatchBuilder, BatchError, BatchView, BuildError, NewRecord};
 use wire::compression::Codec;
 use wire::records::{
-    ConfigRecord, FeatureLevelRecord, NoOpRecord, PartitionChangeRecord, PartitionRecord, RegisterBrokerRecord,
-    RemoveTopicRecord, TopicRecord,
+    ConfigRecord, FeatureLevelRecord, NoOpRecord, PartitionChangeRecord, PartitionRecord, ProducerIdsRecord,
+    RegisterBrokerRecord, RemoveTopicRecord, TopicRecord,
 };
 use wire::{DecodeError, EncodeError, Message, Reader, put};
 
@@ -34,6 +34,8 @@ pub enum Record<'a> {
     FeatureLevel(FeatureLevelRecord<'a>),
     /// A broker says where it is reached.
     RegisterBroker(RegisterBrokerRecord<'a>),
+    /// Producer ids below a number have been given away.
+    ProducerIds(ProducerIdsRecord),
     /// Nothing.
     NoOp,
 }
@@ -98,6 +100,7 @@ impl<'a> Record<'a> {
             Record::Config(body) => frame(body, out),
             Record::FeatureLevel(body) => frame(body, out),
             Record::RegisterBroker(body) => frame(body, out),
+            Record::ProducerIds(body) => frame(body, out),
             Record::NoOp => frame(&NoOpRecord::default(), out),
         }
     }
@@ -120,6 +123,7 @@ impl<'a> Record<'a> {
             ConfigRecord::API_KEY => Ok(Record::Config(body(reader, version)?)),
             FeatureLevelRecord::API_KEY => Ok(Record::FeatureLevel(body(reader, version)?)),
             RegisterBrokerRecord::API_KEY => Ok(Record::RegisterBroker(body(reader, version)?)),
+            ProducerIdsRecord::API_KEY => Ok(Record::ProducerIds(body(reader, version)?)),
             NoOpRecord::API_KEY => body::<NoOpRecord>(reader, version).map(|_| Record::NoOp),
             _ => Err(CatalogError::UnknownType(kind)),
         }

@@ -166,6 +166,15 @@ pub enum OptionsError {
     },
     /// A cluster id that is no id.
     BadClusterId(String),
+    /// A memory cap that leaves a core too little to work with.
+    TooLittleMemory {
+        /// What was asked for, in bytes.
+        asked: u64,
+        /// How many cores there are.
+        cores: usize,
+        /// What they need, in bytes.
+        needed: u64,
+    },
     /// A memory cap above what there is.
     TooMuchMemory {
         /// What was asked for, in bytes.
@@ -235,6 +244,11 @@ impl fmt::Display for OptionsError {
             OptionsError::BadClusterId(text) => {
                 write!(f, "cluster.id (--cluster-id): {text:?} is not 22 characters of base64url")
             }
+            OptionsError::TooLittleMemory { asked, cores, needed } => write!(
+                f,
+                "memory (--memory): {asked} bytes are too few for {cores} cores, which need {needed}; use fewer --cores \
+                 or more memory"
+            ),
             OptionsError::TooMuchMemory { asked, machine } => {
                 write!(f, "memory (--memory): {asked} bytes are more than the {machine} that there are")
             }
@@ -259,12 +273,17 @@ impl Options {
             },
             None => None,
         };
+        let cores = cores(&values, machine)?;
+        let needed = CORE_MEMORY_BYTES * (cores.len() as u64 + 1);
         let memory_bytes = match values.number("memory") {
             Some(asked) if asked > machine.memory_bytes => {
                 return Err(OptionsError::TooMuchMemory { asked, machine: machine.memory_bytes });
             }
+            Some(asked) if asked < needed => {
+                return Err(OptionsError::TooLittleMemory { asked, cores: cores.len(), needed });
+            }
             Some(asked) => asked,
-            None => (machine.memory_bytes / 4).max(DEFAULT_MEMORY_FLOOR_BYTES),
+            None => (machine.memory_bytes / 4).max(DEFAULT_MEMORY_FLOOR_BYTES).max(needed),
         };
         let set = |name| values.number(name).expect("the table has a default");
         // Bounded by 31 bits in the table.
@@ -272,7 +291,7 @@ impl Options {
         Ok(Options {
             listeners: listeners(&values, machine)?,
             data_dir: PathBuf::from(data_dir),
-            cores: cores(&values, machine)?,
+            cores,
             durability: match values.text("durability").as_deref() {
                 Some("os") => Durability::Os,
                 _ => Durability::Disk,
@@ -309,6 +328,10 @@ impl Options {
 
 /// What a machine of any size can spare: the pool needs room for a few requests of the largest size.
 const DEFAULT_MEMORY_FLOOR_BYTES: u64 = 256 << 20;
+
+/// What a core needs, in bytes: chunks for a few partitions that are written at once, and requests and answers beside
+/// them. The program itself takes as much again.
+const CORE_MEMORY_BYTES: u64 = 32 << 20;
 
 /// Given values, and the table's defaults behind them.
 struct Values<'a>(&'a Configs);
@@ -534,6 +557,10 @@ mod tests {
             (&[("advertised.listeners", "X://host:1")], OptionsError::AdvertisedUnknown(text("X"))),
             (&[("cores", "0,3")], OptionsError::NoSuchCore { cpu: 3, allowed: vec![0, 1, 2, 5] }),
             (&[("cluster.id", "AAAAAAAAAAAAAAAAAAAAAA")], OptionsError::BadClusterId(text("AAAAAAAAAAAAAAAAAAAAAA"))),
+            (
+                &[("memory", "134217728")],
+                OptionsError::TooLittleMemory { asked: 128 << 20, cores: 4, needed: 160 << 20 },
+            ),
             (&[("memory", "9663676416")], OptionsError::TooMuchMemory { asked: 9 << 30, machine: 8 << 30 }),
         ];
         for (pairs, error) in cases {

@@ -8,6 +8,7 @@
 //! - Owner core: 0.
 
 use std::collections::HashSet;
+use std::mem;
 
 use wire::error::ErrorCode;
 use wire::messages::alter_configs_request::AlterConfigsRequest;
@@ -17,11 +18,41 @@ use wire::messages::incremental_alter_configs_response::{self, IncrementalAlterC
 
 use super::admin::{Plan, Refusal, Texts, check_size, check_topic_name, count_by};
 use super::describe_configs::RESOURCE_BROKER_LOGGER;
+use crate::api::{Request, RequestError};
 use crate::catalog::{Action, ConfigTarget};
 use crate::config::kind::{Value, parse_named};
 use crate::config::settings;
 use crate::config::topic::{self, Configs, validate};
+use crate::connection::responses::Reply;
 use crate::image::{Image, RESOURCE_BROKER, RESOURCE_TOPIC};
+use crate::services::Services;
+use crate::shard::Shard;
+
+/// Answers a request, after its plan has been carried out. On core 0.
+pub async fn handle_incremental(core0: Shard, request: Request) -> Result<Reply, RequestError> {
+    let asked: IncrementalAlterConfigsRequest<'_> = request.decode()?;
+    let (services, texts) = (Services::of(&core0), Texts::new());
+    let turn = services.controller().turn().await;
+    let image = turn.image();
+    let mut plan = plan_incremental(&asked, &image, &texts);
+    if let Err(error) = turn.carry_out(mem::take(&mut plan.actions)).await {
+        fail_incremental(&mut plan.response, error.code());
+    }
+    request.reply(&plan.response)
+}
+
+/// Answers a request, after its plan has been carried out. On core 0.
+pub async fn handle_replacing(core0: Shard, request: Request) -> Result<Reply, RequestError> {
+    let asked: AlterConfigsRequest<'_> = request.decode()?;
+    let (services, texts) = (Services::of(&core0), Texts::new());
+    let turn = services.controller().turn().await;
+    let image = turn.image();
+    let mut plan = plan_replacing(&asked, &image, &texts);
+    if let Err(error) = turn.carry_out(mem::take(&mut plan.actions)).await {
+        fail_replacing(&mut plan.response, error.code());
+    }
+    request.reply(&plan.response)
+}
 
 /// Plans changes of single keys.
 pub fn plan_incremental<'a>(

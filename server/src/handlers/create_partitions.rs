@@ -6,14 +6,32 @@
 //! - Owner core: 0.
 
 use std::collections::HashSet;
+use std::mem;
 
 use wire::error::ErrorCode;
 use wire::messages::create_partitions_request::{CreatePartitionsRequest, CreatePartitionsTopic};
 use wire::messages::create_partitions_response::{CreatePartitionsResponse, CreatePartitionsTopicResult};
 
 use super::admin::{Plan, Refusal, Texts, check_assignment, check_size, count_by};
+use crate::api::{Request, RequestError};
 use crate::catalog::Action;
+use crate::connection::responses::Reply;
 use crate::image::Image;
+use crate::services::Services;
+use crate::shard::Shard;
+
+/// Answers a request, after its plan has been carried out. On core 0.
+pub async fn handle(core0: Shard, request: Request) -> Result<Reply, RequestError> {
+    let asked: CreatePartitionsRequest<'_> = request.decode()?;
+    let (services, texts) = (Services::of(&core0), Texts::new());
+    let turn = services.controller().turn().await;
+    let image = turn.image();
+    let mut plan = plan(&asked, &image, &texts);
+    if let Err(error) = turn.carry_out(mem::take(&mut plan.actions)).await {
+        fail(&mut plan.response, error.code());
+    }
+    request.reply(&plan.response)
+}
 
 /// Plans new partitions.
 pub fn plan<'a>(

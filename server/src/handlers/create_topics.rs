@@ -8,6 +8,8 @@
 //!   id.
 //! - Owner core: 0.
 
+use std::mem;
+
 use wire::error::ErrorCode;
 use wire::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
 use wire::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult, CreateTopicsResponse};
@@ -15,10 +17,27 @@ use wire::messages::create_topics_response::{CreatableTopicConfigs, CreatableTop
 use super::admin::{
     Plan, Refusal, TOO_MANY_PARTITIONS, Texts, check_assignment, check_size, check_topic_name, count_by, names_collide,
 };
+use crate::api::{Request, RequestError};
 use crate::catalog::{Action, MAX_RECORDS, new_topic_id};
 use crate::config::options::TopicOptions;
 use crate::config::topic::{Configs, Effect, TOPIC_CONFIGS, validate};
+use crate::connection::responses::Reply;
 use crate::image::{CATALOG_TOPIC, Image};
+use crate::services::Services;
+use crate::shard::Shard;
+
+/// Answers a request, after its plan has been carried out. On core 0.
+pub async fn handle(core0: Shard, request: Request) -> Result<Reply, RequestError> {
+    let asked: CreateTopicsRequest<'_> = request.decode()?;
+    let (services, texts) = (Services::of(&core0), Texts::new());
+    let turn = services.controller().turn().await;
+    let image = turn.image();
+    let mut plan = plan(&asked, &image, &services.options.topics, || core0.reactor().random(), &texts);
+    if let Err(error) = turn.carry_out(mem::take(&mut plan.actions)).await {
+        fail(&mut plan.response, error.code());
+    }
+    request.reply(&plan.response)
+}
 
 /// Plans the creation of topics. `random` gives 64 random bits at each call.
 pub fn plan<'a>(
@@ -51,6 +70,7 @@ pub fn plan<'a>(
                     topic_id: id,
                     num_partitions: partitions,
                     replication_factor: 1,
+                    error_message: None,
                     configs: Some(described),
                     ..CreatableTopicResult::default()
                 }
@@ -295,6 +315,7 @@ mod tests {
             plan_of.response.topics.iter().map(|it| (it.num_partitions, it.replication_factor)).collect();
         assert_eq!(counts, [(3, 1), (1, 1), (2, 1)]);
         assert!(ids[0] != ids[1] && !ids[0].is_zero());
+        assert!(plan_of.response.topics.iter().all(|it| it.error_code == 0 && it.error_message.is_none()));
         for version in 2..=7 {
             plan_of.response.encode(&mut Vec::new(), version).unwrap();
         }

@@ -6,6 +6,7 @@
 //! - Owner core: 0.
 
 use std::collections::HashSet;
+use std::mem;
 
 use wire::Uuid;
 use wire::error::ErrorCode;
@@ -13,12 +14,29 @@ use wire::messages::delete_topics_request::{DeleteTopicState, DeleteTopicsReques
 use wire::messages::delete_topics_response::{DeletableTopicResult, DeleteTopicsResponse};
 
 use super::admin::{Plan, Refusal, Texts, check_size, count_by};
+use crate::api::{Request, RequestError};
 use crate::catalog::Action;
 use crate::config::options::TopicOptions;
+use crate::connection::responses::Reply;
 use crate::image::{Image, Topic};
+use crate::services::Services;
+use crate::shard::Shard;
 
 /// The first version that tells a disabled deletion apart.
 const TELLS_DISABLED: i16 = 3;
+
+/// Answers a request, after its plan has been carried out. On core 0.
+pub async fn handle(core0: Shard, request: Request) -> Result<Reply, RequestError> {
+    let asked: DeleteTopicsRequest<'_> = request.decode()?;
+    let (services, texts) = (Services::of(&core0), Texts::new());
+    let turn = services.controller().turn().await;
+    let image = turn.image();
+    let mut plan = plan(&asked, request.version, &image, &services.options.topics, &texts);
+    if let Err(error) = turn.carry_out(mem::take(&mut plan.actions)).await {
+        fail(&mut plan.response, error.code());
+    }
+    request.reply(&plan.response)
+}
 
 /// Plans the deletion of topics.
 pub fn plan<'a>(

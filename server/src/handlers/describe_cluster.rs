@@ -9,12 +9,22 @@ use wire::messages::describe_cluster_request::DescribeClusterRequest;
 use wire::messages::describe_cluster_response::{DescribeClusterBroker, DescribeClusterResponse};
 
 use super::admin::{CLUSTER_OPERATIONS, OPERATIONS_NOT_ASKED, Refusal, Texts};
+use crate::api::{Request, RequestError};
+use crate::connection::responses::Reply;
 use crate::image::Image;
+use crate::shard::Shard;
 
 /// The type of endpoints that brokers are.
 const BROKERS: i8 = 1;
 /// The type of endpoints that controllers are.
 const CONTROLLERS: i8 = 2;
+
+/// Answers a request.
+pub async fn handle(shard: Shard, request: Request) -> Result<Reply, RequestError> {
+    let asked: DescribeClusterRequest = request.decode()?;
+    let (image, texts) = (shard.image().clone(), Texts::new());
+    request.reply(&answer(&asked, &image, image.listener(request.listener), &texts))
+}
 
 /// The answer to a client that is connected through the listener of this name.
 #[must_use]

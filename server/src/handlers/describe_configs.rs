@@ -13,9 +13,12 @@ use wire::messages::describe_configs_response::{
 };
 
 use super::admin::{Refusal, Texts, check_topic_name};
+use crate::api::{Request, RequestError};
 use crate::config::settings::{SETTINGS, Setting};
 use crate::config::topic::{Effect, Origin, Source, TOPIC_CONFIGS, TopicConfig, find_synonym, origins_of};
+use crate::connection::responses::Reply;
 use crate::image::{Image, RESOURCE_BROKER, RESOURCE_TOPIC, Topic};
+use crate::shard::Shard;
 
 /// The number of brokers' loggers among resources (`ConfigResource.Type` in Kafka).
 pub const RESOURCE_BROKER_LOGGER: i8 = 8;
@@ -23,6 +26,13 @@ pub const RESOURCE_BROKER_LOGGER: i8 = 8;
 const RESOURCE_CLIENT_METRICS: i8 = 16;
 /// The number of groups among resources.
 const RESOURCE_GROUP: i8 = 32;
+
+/// Answers a request.
+pub async fn handle(shard: Shard, request: Request) -> Result<Reply, RequestError> {
+    let asked: DescribeConfigsRequest<'_> = request.decode()?;
+    let (image, texts) = (shard.image().clone(), Texts::new());
+    request.reply(&answer(&asked, &image, &texts))
+}
 
 /// The answer.
 #[must_use]

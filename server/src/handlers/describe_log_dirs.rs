@@ -5,7 +5,10 @@
 //! - Owner core: any; the sizes come from the stores of all cores.
 
 use std::collections::HashMap;
+use std::future::ready;
+use std::path::Path;
 
+use engine::Slot;
 use wire::Uuid;
 use wire::error::ErrorCode;
 use wire::messages::describe_log_dirs_request::DescribeLogDirsRequest;
@@ -13,7 +16,12 @@ use wire::messages::describe_log_dirs_response::{
     DescribeLogDirsPartition, DescribeLogDirsResponse, DescribeLogDirsResult, DescribeLogDirsTopic,
 };
 
-use crate::image::{Image, Topic};
+use crate::api::{Request, RequestError};
+use crate::connection::responses::Reply;
+use crate::image::{Image, Topic, UNPLACED};
+use crate::machine;
+use crate::services::Services;
+use crate::shard::Shard;
 
 /// The data directory.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +36,43 @@ pub struct Directory<'a> {
 
 /// Bytes on disk by topic and partition.
 pub type Sizes = HashMap<(Uuid, i32), u64>;
+
+/// Answers a request.
+pub async fn handle(shard: Shard, request: Request) -> Result<Reply, RequestError> {
+    let asked: DescribeLogDirsRequest<'_> = request.decode()?;
+    let image = shard.image().clone();
+    let sizes = measure(&shard, &image).await;
+    let services = Services::of(&shard);
+    let path = services.options.data_dir.as_str();
+    let (total_bytes, usable_bytes) = machine::disk_room(Path::new(path));
+    request.reply(&answer(&asked, &image, &sizes, Directory { path, total_bytes, usable_bytes }))
+}
+
+/// A partition, and where its store has it.
+type Measured = ((Uuid, i32), Slot);
+
+/// The sizes of all partitions, from the stores of all cores.
+async fn measure(shard: &Shard, image: &Image) -> Sizes {
+    let mut places: Vec<Vec<Measured>> = (0..shard.cores()).map(|_| Vec::new()).collect();
+    for topic in image.topics() {
+        for (index, partition) in (0..).zip(&topic.partitions).filter(|(_, partition)| partition.slot != UNPLACED) {
+            places[partition.core].push(((topic.id, index), partition.slot));
+        }
+    }
+    let ask = |(core, places): (usize, Vec<Measured>)| {
+        let bytes_of = |shard: &Shard, slot| shard.store().info(slot).map(|info| info.bytes);
+        shard.run_on(core, move |shard| {
+            let known = places.into_iter().filter_map(|(key, slot)| Some((key, bytes_of(&shard, slot)?)));
+            ready(known.collect::<Vec<_>>())
+        })
+    };
+    let calls: Vec<_> = places.into_iter().enumerate().map(ask).collect();
+    let mut sizes = Sizes::new();
+    for call in calls {
+        sizes.extend(call.await);
+    }
+    sizes
+}
 
 /// The answer.
 #[must_use]

@@ -15,7 +15,18 @@ use wire::messages::describe_topic_partitions_response::{
 };
 
 use super::admin::{OPERATIONS_NOT_ASKED, TOPIC_OPERATIONS, check_topic_name};
+use crate::api::{Request, RequestError};
+use crate::connection::responses::Reply;
 use crate::image::{INTERNAL_TOPICS, Image, Partition};
+use crate::services::Services;
+use crate::shard::Shard;
+
+/// Answers a request.
+pub async fn handle(shard: Shard, request: Request) -> Result<Reply, RequestError> {
+    let asked: DescribeTopicPartitionsRequest<'_> = request.decode()?;
+    let image = shard.image().clone();
+    request.reply(&answer(&asked, &image, Services::of(&shard).options.described_partitions))
+}
 
 /// The page that the request asks for. `limit` is the most partitions that the operator allows on it.
 #[must_use]

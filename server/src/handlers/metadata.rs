@@ -8,6 +8,7 @@
 
 use std::collections::HashSet;
 
+use tracing::info;
 use wire::Uuid;
 use wire::error::ErrorCode;
 use wire::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
@@ -16,8 +17,13 @@ use wire::messages::metadata_response::{
 };
 
 use super::admin::{CLUSTER_OPERATIONS, OPERATIONS_NOT_ASKED, TOPIC_OPERATIONS, check_topic_name};
+use super::create_topics;
+use crate::api::{Request, RequestError};
 use crate::config::options::TopicOptions;
+use crate::connection::responses::Reply;
 use crate::image::{CATALOG_TOPIC, INTERNAL_TOPICS, Image, Partition, Topic};
+use crate::services::Services;
+use crate::shard::Shard;
 
 /// The first version in which a null means every topic.
 const NULL_IS_ALL: i16 = 1;
@@ -27,6 +33,40 @@ const BY_ID: i16 = 12;
 const HAS_IDS: i16 = 10;
 /// The versions that tell what may be done with the cluster.
 const CLUSTER_OPERATIONS_UNTIL: i16 = 10;
+
+/// Answers a request, after the topics that it creates have been created.
+pub async fn handle(shard: Shard, request: Request) -> Result<Reply, RequestError> {
+    let asked: MetadataRequest<'_> = request.decode()?;
+    let options = Services::of(&shard).options.topics;
+    let names: Vec<String> = {
+        let image = shard.image();
+        creations(&asked, request.version, &image, &options).into_iter().map(str::to_owned).collect()
+    };
+    if !names.is_empty() {
+        shard.run_on(0, move |core0| create(core0, names)).await;
+    }
+    let image = shard.image().clone();
+    request.reply(&answer(&asked, request.version, &image, image.listener(request.listener)))
+}
+
+/// Creates topics with the broker's defaults, on core 0.
+async fn create(core0: Shard, names: Vec<String>) {
+    let services = Services::of(&core0);
+    for name in names {
+        let turn = services.controller().turn().await;
+        let image = turn.image();
+        let planned = create_topics::plan_default(&name, &image, &services.options.topics, || core0.reactor().random());
+        let result = match planned {
+            Ok(action) => turn.carry_out(vec![action]).await.map_err(|error| error.to_string()),
+            // Another client was faster.
+            Err(refusal) if refusal.code == ErrorCode::TopicAlreadyExists => Ok(()),
+            Err(refusal) => Err(refusal.message.unwrap_or_default().into_owned()),
+        };
+        if let Err(cause) = result {
+            info!("the topic {name}, which a client asks for, is not created: {cause}");
+        }
+    }
+}
 
 /// The answer to a client that is connected through the listener of this name.
 #[must_use]

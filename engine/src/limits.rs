@@ -60,6 +60,8 @@ pub struct Limits {
     pub index_interval_bytes: u32,
     /// Producers remembered per partition. The one that has been silent longest is forgotten first.
     pub producers_per_partition: usize,
+    /// A producer that has been silent for longer is forgotten, in milliseconds (`producer.id.expiration.ms`).
+    pub producer_expiration_ms: i64,
 }
 
 impl Default for Limits {
@@ -74,6 +76,7 @@ impl Default for Limits {
             segment_allocate_bytes: 64 << 20,
             index_interval_bytes: 64 << 10,
             producers_per_partition: 10_000,
+            producer_expiration_ms: 24 * 3_600_000,
         }
     }
 }
@@ -93,6 +96,7 @@ impl Limits {
             segment_allocate_bytes: 64 << 10,
             index_interval_bytes: 256,
             producers_per_partition: 4,
+            producer_expiration_ms: 24 * 3_600_000,
         }
     }
 }

@@ -7,9 +7,6 @@ use crate::log::Log;
 use crate::partition::PartitionConfig;
 use crate::store::{Slot, Store};
 
-/// `producer.id.expiration.ms` of Kafka: a producer that has been silent for longer is forgotten.
-const PRODUCER_EXPIRATION_MS: i64 = 24 * 3_600_000;
-
 impl Store {
     /// Applies retention to all partitions every `interval_ms`, for as long as the store lives. An error is one of the
     /// disk: see [`Store::run`].
@@ -31,8 +28,9 @@ impl Store {
             let expired = {
                 let now_ms = self.shared.reactor.unix_ms();
                 let mut state = self.state_mut();
+                let silent_since_ms = now_ms - state.options.limits.producer_expiration_ms;
                 let Some(partition) = state.partition_mut(slot) else { continue };
-                partition.producers.expire(now_ms - PRODUCER_EXPIRATION_MS);
+                partition.producers.expire(silent_since_ms);
                 if !partition.config.delete_by_retention {
                     continue;
                 }

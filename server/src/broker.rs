@@ -180,6 +180,10 @@ impl BrokerError {
 
 /// Runs a broker until it is asked to end, or until its disk fails.
 pub fn run(options: &Options, data: &DataDir) -> Result<(), BrokerError> {
+    if let Some(path) = &options.ready_file {
+        // One that a killed run has left would lie. There is none at most starts.
+        let _ = std::fs::remove_file(path);
+    }
     let addresses = resolve(&options.listeners)?;
     for address in &addresses {
         check_free(*address)?;
@@ -212,7 +216,11 @@ pub fn run(options: &Options, data: &DataDir) -> Result<(), BrokerError> {
             Durability::Disk => engine::Durability::Disk,
             Durability::Os => engine::Durability::Os,
         },
-        limits: Limits { pool_bytes: shares.pool_bytes, ..Limits::default() },
+        limits: Limits {
+            pool_bytes: shares.pool_bytes,
+            producer_expiration_ms: i64::from(options.producer_expiration_ms),
+            ..Limits::default()
+        },
         retention_check_interval_ms: options.retention_check_interval_ms,
     };
     let life = async |core0: Shard| live(core0, options, data, &stores, &addresses).await;

@@ -33,6 +33,37 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// All of them, by their codes.
+    pub const ALL: &[Exit] = &[
+        Exit::Clean,
+        Exit::Other,
+        Exit::Settings,
+        Exit::Locked,
+        Exit::ForeignDirectory,
+        Exit::Address,
+        Exit::IoUring,
+        Exit::Direct,
+        Exit::Memory,
+        Exit::Storage,
+    ];
+
+    /// What it means, for the documentation.
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Exit::Clean => "asked to end; everything is on disk",
+            Exit::Other => "anything else",
+            Exit::Settings => "flags, variables or the file cannot be used",
+            Exit::Locked => "another process uses the data directory",
+            Exit::ForeignDirectory => "the data directory is not Weir's, of a newer Weir, or of another broker",
+            Exit::Address => "a port is taken, or an address cannot be listened on",
+            Exit::IoUring => "the kernel refuses io_uring",
+            Exit::Direct => "the file system refuses direct access (O_DIRECT)",
+            Exit::Memory => "too little memory, or too little that may be locked",
+            Exit::Storage => "the disk fails, or what it holds is damaged",
+        }
+    }
+
     /// The code of the process.
     #[must_use]
     pub fn code(self) -> u8 {
@@ -86,6 +117,21 @@ impl From<&BrokerError> for Exit {
             | BrokerError::Register(_)
             | BrokerError::StoreFailed(_) => Exit::Storage,
             BrokerError::ReadyFile { .. } | BrokerError::Signals(_) => Exit::Other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_documented() {
+        let page = include_str!("../../docs/running.md");
+        for (code, exit) in (0..).zip(Exit::ALL) {
+            assert_eq!(exit.code(), code);
+            let row = format!("| {code} | {} |", exit.meaning());
+            assert!(page.contains(&row), "docs/running.md lacks the row {row:?}");
         }
     }
 }

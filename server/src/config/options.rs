@@ -53,7 +53,7 @@ pub struct Options {
     /// How often old segments are looked for, in milliseconds.
     pub retention_check_interval_ms: u64,
     /// After which silence an idempotent producer is forgotten, in milliseconds.
-    pub producer_expiration_ms: u64,
+    pub producer_expiration_ms: u32,
     /// The settings that were given: the base of every topic's configuration, and what DescribeConfigs answers.
     pub fixed: Configs,
     /// For the log: what was given and has no effect.
@@ -319,7 +319,7 @@ impl Options {
                 replication_factor: i16::try_from(set("default.replication.factor")).unwrap_or(i16::MAX),
             },
             retention_check_interval_ms: set("log.retention.check.interval.ms"),
-            producer_expiration_ms: set("producer.id.expiration.ms"),
+            producer_expiration_ms: set_u32("producer.id.expiration.ms"),
             fixed: loaded.given.clone(),
             notes: loaded.notes,
         })

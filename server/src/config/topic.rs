@@ -110,6 +110,7 @@ const MAX_LONG: &str = "9223372036854775807";
 
 const COMPACTION: Effect = Effect::Stored("logs are not compacted yet");
 const REPLICATION: Effect = Effect::Stored("there are no other replicas");
+const LEVEL: Effect = Effect::Stored("the broker compresses at the codec's own level");
 const TIERED: Effect = Effect::Stored("there is no tiered storage");
 const LAYOUT: Effect = Effect::Stored("the store lays out its files and indexes by itself");
 
@@ -141,7 +142,7 @@ pub static TOPIC_CONFIGS: &[TopicConfig] = &[
         default: Some("-1"),
         server: &[same("compression.gzip.level", Kind::GzipLevel, "-1")],
         doc: "The level of gzip where the broker compresses: `compression.type=gzip`.",
-        effect: Effect::Applied,
+        effect: LEVEL,
     },
     TopicConfig {
         name: "compression.lz4.level",
@@ -149,7 +150,7 @@ pub static TOPIC_CONFIGS: &[TopicConfig] = &[
         default: Some("9"),
         server: &[same("compression.lz4.level", Kind::Int { min: 1, max: 17 }, "9")],
         doc: "The level of lz4 where the broker compresses: `compression.type=lz4`.",
-        effect: Effect::Applied,
+        effect: LEVEL,
     },
     TopicConfig {
         name: "compression.type",
@@ -166,7 +167,7 @@ pub static TOPIC_CONFIGS: &[TopicConfig] = &[
         default: Some("3"),
         server: &[same("compression.zstd.level", Kind::Int { min: -131_072, max: 22 }, "3")],
         doc: "The level of zstd where the broker compresses: `compression.type=zstd`.",
-        effect: Effect::Applied,
+        effect: LEVEL,
     },
     TopicConfig {
         name: "delete.retention.ms",
@@ -320,9 +321,8 @@ pub static TOPIC_CONFIGS: &[TopicConfig] = &[
         kind: POSITIVE_INT,
         default: Some("1"),
         server: &[same("min.insync.replicas", POSITIVE_INT, "1")],
-        doc: "Replicas that must have a record before it is acknowledged with acks=all. There is one replica, so any \
-              value above 1 refuses such writes.",
-        effect: Effect::Applied,
+        doc: "Replicas that must have a record before it is acknowledged with acks=all, up to those that there are.",
+        effect: REPLICATION,
     },
     TopicConfig {
         name: "preallocate",
@@ -570,14 +570,14 @@ pub enum StoredCodec {
     Producer,
     /// Not compressed.
     Uncompressed,
-    /// gzip, with its level; -1 is the codec's default.
-    Gzip(i32),
+    /// gzip.
+    Gzip,
     /// snappy.
     Snappy,
-    /// lz4, with its level.
-    Lz4(i32),
-    /// zstd, with its level.
-    Zstd(i32),
+    /// lz4.
+    Lz4,
+    /// zstd.
+    Zstd,
 }
 
 /// The configuration in force for a topic, typed: what the store and the data path act on.
@@ -597,8 +597,6 @@ pub struct TopicSettings {
     pub timestamp_before_max_ms: i64,
     /// Whether the broker stamps records at append.
     pub log_append_time: bool,
-    /// Replicas that acks=all waits for.
-    pub min_insync_replicas: i32,
     /// Bytes that a partition keeps; negative is no limit.
     pub retention_bytes: i64,
     /// How long segments are kept, in milliseconds; -1 is for ever.
@@ -631,10 +629,10 @@ impl TopicSettings {
         let is = |name: &str, word: &str| value(name).is_some_and(|text| text.split(',').any(|it| it == word));
         let codec = match value("compression.type").as_deref() {
             Some("uncompressed") => StoredCodec::Uncompressed,
-            Some("gzip") => StoredCodec::Gzip(int("compression.gzip.level")),
+            Some("gzip") => StoredCodec::Gzip,
             Some("snappy") => StoredCodec::Snappy,
-            Some("lz4") => StoredCodec::Lz4(int("compression.lz4.level")),
-            Some("zstd") => StoredCodec::Zstd(int("compression.zstd.level")),
+            Some("lz4") => StoredCodec::Lz4,
+            Some("zstd") => StoredCodec::Zstd,
             _ => StoredCodec::Producer,
         };
         let internal_segment_bytes = own.get("internal.segment.bytes").and_then(|text| text.trim().parse::<i32>().ok());
@@ -646,7 +644,6 @@ impl TopicSettings {
             timestamp_after_max_ms: long("message.timestamp.after.max.ms"),
             timestamp_before_max_ms: long("message.timestamp.before.max.ms"),
             log_append_time: is("message.timestamp.type", "LogAppendTime"),
-            min_insync_replicas: int("min.insync.replicas"),
             retention_bytes: long("retention.bytes"),
             retention_ms: long("retention.ms"),
             segment_bytes: internal_segment_bytes.unwrap_or_else(|| int("segment.bytes")),
@@ -778,13 +775,12 @@ mod tests {
         let own = configs(&[
             ("cleanup.policy", "compact"),
             ("compression.type", "zstd"),
-            ("compression.zstd.level", "7"),
             ("internal.segment.bytes", "4096"),
             ("message.timestamp.type", "LogAppendTime"),
         ]);
         let settings = TopicSettings::resolve(&own, layers);
         assert_eq!(settings.cleanup, Cleanup { delete: false, compact: true });
-        assert_eq!(settings.codec, StoredCodec::Zstd(7));
+        assert_eq!(settings.codec, StoredCodec::Zstd);
         assert_eq!((settings.segment_bytes, settings.log_append_time), (4096, true));
     }
 }

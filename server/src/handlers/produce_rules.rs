@@ -99,10 +99,10 @@ pub(crate) fn stored_codec(topic: &Topic) -> Option<Codec> {
     match topic.settings.codec {
         StoredCodec::Producer => None,
         StoredCodec::Uncompressed => Some(Codec::None),
-        StoredCodec::Gzip(_) => Some(Codec::Gzip),
+        StoredCodec::Gzip => Some(Codec::Gzip),
         StoredCodec::Snappy => Some(Codec::Snappy),
-        StoredCodec::Lz4(_) => Some(Codec::Lz4),
-        StoredCodec::Zstd(_) => Some(Codec::Zstd),
+        StoredCodec::Lz4 => Some(Codec::Lz4),
+        StoredCodec::Zstd => Some(Codec::Zstd),
     }
 }
 

@@ -283,7 +283,7 @@ impl Options {
                 return Err(OptionsError::TooLittleMemory { asked, cores: cores.len(), needed });
             }
             Some(asked) => asked,
-            None => (machine.memory_bytes / 4).max(DEFAULT_MEMORY_FLOOR_BYTES).max(needed),
+            None => default_memory(machine, cores.len()).max(needed),
         };
         let set = |name| values.number(name).expect("the table has a default");
         // Bounded by 31 bits in the table.
@@ -324,6 +324,16 @@ impl Options {
             notes: loaded.notes,
         })
     }
+}
+
+/// What a core uses without being told. More would hold more of the log for readers who lag behind, but memory that is
+/// touched for the first time costs the kernel, and a hypervisor even more, than memory that is used again: a broker that
+/// grows for minutes is a slow one for minutes.
+const DEFAULT_CORE_MEMORY_BYTES: u64 = 1 << 30;
+
+/// A quarter of the machine, unless that is more than its cores make good use of.
+fn default_memory(machine: &Machine, cores: usize) -> u64 {
+    (machine.memory_bytes / 4).min(DEFAULT_CORE_MEMORY_BYTES * cores as u64).max(DEFAULT_MEMORY_FLOOR_BYTES)
 }
 
 /// What a machine of any size can spare: the pool needs room for a few requests of the largest size.

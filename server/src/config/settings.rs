@@ -216,8 +216,8 @@ static OWN: &[Row] = &[
         "memory",
         Kind::Size { min: 128 << 20 },
         "SIZE",
-        "The most memory that the broker uses, such as `2GiB`. By default a quarter of what the machine or the control \
-         group has, and at least 256 MiB.",
+        "The most memory that the broker uses, such as `2GiB`. By default 1 GiB per core, but no more than a quarter of \
+         what the machine or the control group has, and at least 256 MiB.",
     ),
     Row {
         default: Some("info"),

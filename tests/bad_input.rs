@@ -87,6 +87,25 @@ fn unreadable_requests_close_the_connection() {
     metadata_works(&broker.bootstrap());
 }
 
+/// librdkafka sends some behind Metadata requests.
+#[test]
+#[ignore = "starts a broker"]
+fn bytes_behind_a_request_are_ignored() {
+    let _machine = cache::whole_machine();
+    let (_broker, mut connection) = start("trailing-bytes");
+    for version in [1, 12] {
+        let mut request = Vec::new();
+        let head = RequestHeader { api: ApiKey::Metadata, version, correlation_id: 3, client_id: None };
+        head.encode(&mut request).expect("a header");
+        MetadataRequest { topics: None, ..Default::default() }.encode(&mut request, version).expect("a request");
+        request.extend_from_slice(&[0, 1, 2]);
+        connection.send_frame(&request).expect("sent");
+        let body = connection.answer(ApiKey::Metadata, version, 3).expect("an answer");
+        let answer: MetadataResponse<'_> = raw::decode(&body, version).expect("a Metadata response");
+        assert_eq!(answer.topics.len(), 1);
+    }
+}
+
 #[test]
 #[ignore = "starts a broker"]
 fn damaged_batches_are_refused_and_leave_no_trace() {

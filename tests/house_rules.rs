@@ -74,6 +74,9 @@ const BANNED: &[(&str, &[&str])] = &[
     ("process::exit", &["wire/src", "engine/src"]),
 ];
 
+/// Files that may make a banned call: the start-up runs before there is a reactor to wait in.
+const EXCEPTIONS: &[(&str, &str)] = &[("server/src/broker.rs", "thread::sleep")];
+
 /// Files that may hold `unsafe` blocks.
 const UNSAFE: &[&str] = &["engine/src/cache.rs", "engine/src/io/", "engine/src/mailbox", "engine/src/reactor"];
 
@@ -169,7 +172,8 @@ fn banned_calls_stay_out() {
         for (number, line) in file.code_without_tests().lines().enumerate() {
             let place = format!("{}:{}", file.path, number + 1);
             for (call, dirs) in BANNED {
-                if dirs.iter().any(|dir| file.path.starts_with(dir)) && contains_word(line, call) {
+                let excepted = EXCEPTIONS.contains(&(file.path.as_str(), call));
+                if !excepted && dirs.iter().any(|dir| file.path.starts_with(dir)) && contains_word(line, call) {
                     broken.push(format!("{place}: {call}"));
                 }
             }

@@ -123,12 +123,11 @@ impl Request {
         }
     }
 
-    /// Decodes the body, which borrows its strings from the frame. Bytes behind it are an error.
+    /// Decodes the body, which borrows its strings from the frame. Bytes behind it are ignored, as Kafka does: librdkafka
+    /// sends some behind Metadata requests.
     pub fn decode<'a, M: Message<'a>>(&'a self) -> Result<M, RequestError> {
         let mut reader = Reader::new(&self.frame[self.body..]);
-        let message = M::decode(&mut reader, self.version)?;
-        reader.finish()?;
-        Ok(message)
+        Ok(M::decode(&mut reader, self.version)?)
     }
 
     /// The client's own name.

@@ -17,6 +17,7 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use engine::io::SetupError;
 use engine::limits::Limits;
@@ -515,13 +516,24 @@ async fn bind(core0: &Shard, addresses: &[SocketAddr]) -> Result<Vec<SocketAddr>
     }
 }
 
+/// How long a port may stay taken before another process is blamed. The kernel closes the sockets of a process that used
+/// io_uring some milliseconds after its end, so a broker that is restarted at once meets its own old listener.
+const PORT_PATIENCE: Duration = Duration::from_secs(2);
+const PORT_POLL: Duration = Duration::from_millis(2);
+
 /// Finds out whether a port is free. The broker's own sockets share theirs with each other, and would with those of
-/// another broker of the same user.
+/// another broker of the same user, also with one that is ending: it would take connections that nobody answers.
 fn check_free(address: SocketAddr) -> Result<(), BrokerError> {
-    match TcpListener::bind(address) {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(BrokerError::PortTaken(address)),
-        Err(error) => Err(BrokerError::Listen { address, error }),
+    let deadline = Instant::now() + PORT_PATIENCE;
+    loop {
+        match TcpListener::bind(address) {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+                return Err(BrokerError::Listen { address, error });
+            }
+            Err(_) if Instant::now() > deadline => return Err(BrokerError::PortTaken(address)),
+            Err(_) => std::thread::sleep(PORT_POLL),
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use crate::io::{File, Open};
 use crate::join::all;
 use crate::journal::{Entry, EntryKind};
 use crate::limits::BLOCK_BYTES;
+use crate::log::Mark;
 use crate::reactor::Reactor;
 use crate::read::one_chunk;
 use crate::segment::{self, Segment};
@@ -32,19 +33,30 @@ struct Piece {
     file: Option<File>,
 }
 
-/// How long a checkpoint that could free no memory waits for readers to let go of some, in nanoseconds.
-const READERS_PAUSE_NS: u64 = 1_000_000;
-
 impl Store {
     /// Runs checkpoints whenever journal or memory run short or a segment was rolled, for as long as the store lives.
     /// An error is one of the disk: see [`Store::run`].
     pub async fn run_checkpoints(&self) -> io::Error {
         loop {
             self.shared.pressure.wait().await;
+            if let Some(failed) = self.failure() {
+                return failed.into();
+            }
+            let was_short = self.state().memory_short;
             if let Err(error) = self.checkpoint(false).await {
-                return error;
+                return self.fail(&error).into();
+            }
+            // Readers hold what this checkpoint could not free, and give it back without a word. Without a pause whoever
+            // wants it would ask for a checkpoint each turn.
+            if was_short && self.state_mut().is_out_of_memory() {
+                self.pause().await;
             }
         }
+    }
+
+    async fn pause(&self) {
+        let until_ns = self.shared.reactor.now_ns() + MEMORY_PAUSE_NS;
+        self.shared.reactor.sleep_until(until_ns).await;
     }
 
     /// Flushes what has to be flushed; `everything` means all that is durable.
@@ -55,12 +67,12 @@ impl Store {
         let durable_group = self.state().durable_group;
         let full = durable_group.and_then(|newest| journal.newest_full(newest));
         let full = full.filter(|_| everything || journal.wants_checkpoint());
-        let (slots, newest, memory_short) = {
+        let (slots, newest) = {
             let mut state = self.state_mut();
             let memory_short = std::mem::take(&mut state.memory_short);
             let newest = state.gather.seq;
             let flush_to = if everything || memory_short { Some(newest) } else { full };
-            (state.start_flush(flush_to), newest, memory_short)
+            (state.start_flush(flush_to), newest)
         };
         let flushed = self.flush(&slots).await;
         self.state_mut().end_flush(&slots);
@@ -69,14 +81,11 @@ impl Store {
             self.carry_below(target).await?;
             journal.free_up_to(target);
         }
-        if memory_short && slots.is_empty() {
-            // Memory waits for readers alone. Without a pause whoever wants it would ask for a checkpoint each turn.
-            let reactor = &self.shared.reactor;
-            reactor.sleep_until(reactor.now_ns() + READERS_PAUSE_NS).await;
+        debug_assert!(newest <= self.state().gather.seq);
+        // Where the journal is still short a commit is in flight, whose end frees it, and wakes the waiters.
+        if !journal.is_short() {
+            self.state_mut().wake_capacity();
         }
-        let mut state = self.state_mut();
-        debug_assert!(newest <= state.gather.seq);
-        state.wake_capacity();
         // A commit that lacked memory can be completed now.
         self.shared.work.notify();
         Ok(())
@@ -112,6 +121,7 @@ impl Store {
                 segment.flushed = segment.flushed.max(piece.flushed);
                 segment.sealed = piece.seals;
                 segment.check();
+                partition.has_sealed |= piece.seals;
                 partition.log.forget_flushed_tail();
             }
         }
@@ -124,14 +134,14 @@ impl Store {
             .iter()
             .map(|piece| {
                 let file = file(piece);
-                Box::pin(async move { reactor.write_at(&file, piece.pos, piece.bytes.clone()).await }) as _
+                Box::pin(async move { self.write_blocks(&file, piece.pos, &piece.bytes).await }) as _
             })
             .collect())
         .await?;
         for piece in pieces.iter().filter(|piece| piece.seals) {
             // The last block was padded with zeros, and space may have been set aside beyond it.
             reactor.truncate(&file(piece), piece.flushed).await?;
-            self.write_snapshots(piece.slot).await?;
+            self.write_snapshots(piece.slot, piece.base).await?;
         }
         all(pieces
             .iter()
@@ -143,17 +153,26 @@ impl Store {
         .await
     }
 
-    /// Writes the producer states that were taken when segments of this partition began.
-    async fn write_snapshots(&self, slot: Slot) -> io::Result<()> {
-        let (dir, snapshots) = {
-            let mut state = self.state_mut();
-            let Some(partition) = state.partition_mut(slot) else { return Ok(()) };
-            (partition.log.dir.clone(), std::mem::take(&mut partition.snapshots))
-        };
-        for (base, bytes) in snapshots {
-            write_file(&self.shared.reactor, &segment::producers_path(&dir, base), &checksummed(&bytes)).await?;
+    /// Writes the producer states that were taken when the segments up to the one after `base` began: what they count
+    /// is durable. Recovery relies on it that no segment is sealed before the state behind it is durable.
+    async fn write_snapshots(&self, slot: Slot, base: i64) -> io::Result<()> {
+        loop {
+            let due = {
+                let mut state = self.state_mut();
+                let Some(partition) = state.partition_mut(slot) else { return Ok(()) };
+                let next = partition.log.find_base(base).and_then(|at| partition.log.segments.get(at + 1));
+                let is_due = next.zip(partition.snapshots.first()).is_some_and(|(next, first)| first.0 <= next.base);
+                is_due.then(|| partition.snapshots.remove(0))
+            };
+            let Some((began, bytes)) = due else { return Ok(()) };
+            let bytes = checksummed(&bytes);
+            self.when_there_is_space(async || {
+                let _turn = self.shared.names_turn.enter().await;
+                let Some(dir) = self.state().partition(slot).map(|p| p.log.dir.clone()) else { return Ok(()) };
+                write_file(&self.shared.reactor, &segment::producers_path(&dir, began), &bytes).await
+            })
+            .await?;
         }
-        Ok(())
     }
 
     /// Writes, into newer groups, the newest state of every partition that has it in a group at or below `target`.
@@ -161,7 +180,9 @@ impl Store {
         let slots: Vec<Slot> = {
             let state = self.state();
             let needs = |p: &crate::partition::Partition| {
-                p.dirty_since.is_some_and(|seq| seq <= target) || p.entry_seq.is_some_and(|seq| seq <= target)
+                p.has_sealed
+                    || p.dirty_since.is_some_and(|seq| seq <= target)
+                    || p.entry_seq.is_some_and(|seq| seq <= target)
             };
             (0..state.partitions.len() as Slot).filter(|&slot| state.partition(slot).is_some_and(needs)).collect()
         };
@@ -184,24 +205,54 @@ impl Store {
 
     async fn carry_and_declare(&self, slots: &[Slot], oldest_needed: Option<u64>) -> io::Result<()> {
         let mut next = 0;
-        let mut declared = oldest_needed.is_none();
-        while next < slots.len() || !declared {
-            let seq = {
+        loop {
+            let (complete, newest) = {
                 let mut state = self.state_mut();
                 while next < slots.len() && state.carry(slots[next]) {
                     next += 1;
                 }
-                if let Some(oldest) = oldest_needed.filter(|_| next == slots.len()) {
-                    declared = state.declare_needed(oldest);
-                }
-                state.gather.commit
+                let complete = next == slots.len() && oldest_needed.is_none_or(|oldest| state.declare_needed(oldest));
+                (complete, state.newest_commit())
             };
             self.shared.work.notify();
-            self.wait_commit(seq).await.map_err(|failed| io::Error::other(failed.to_string()))?;
+            if complete {
+                // Of the commits before it none can be missing.
+                return Ok(self.wait_commit(newest).await?);
+            }
+            self.make_memory(oldest_needed.is_some()).await?;
+        }
+    }
+
+    /// Waits until there is a chance of memory. No commit can be waited for here: it may be lacking the same memory.
+    /// `in_turn`: the caller is the checkpoint, for which nobody else flushes.
+    async fn make_memory(&self, in_turn: bool) -> io::Result<()> {
+        if in_turn {
+            let slots = {
+                let mut state = self.state_mut();
+                let newest = state.gather.seq;
+                state.start_flush(Some(newest))
+            };
+            let flushed = self.flush(&slots).await;
+            self.state_mut().end_flush(&slots);
+            flushed?;
+        } else {
+            self.state_mut().memory_short = true;
+            self.shared.pressure.notify();
+            self.wait_capacity().await;
+        }
+        if let Some(failed) = self.failure() {
+            return Err(failed.into());
+        }
+        self.shared.work.notify();
+        if self.state_mut().is_out_of_memory() {
+            self.pause().await;
         }
         Ok(())
     }
 }
+
+/// Between two attempts to get memory that readers hold, in ns.
+const MEMORY_PAUSE_NS: u64 = 1_000_000;
 
 impl State {
     /// The partitions to flush: those with bytes in journal groups at or below `flush_to`, and those with a rolled
@@ -209,7 +260,7 @@ impl State {
     fn start_flush(&mut self, flush_to: Option<u64>) -> Vec<Slot> {
         let mut slots = Vec::new();
         for (slot, partition) in self.partitions.iter_mut().enumerate() {
-            let Some(partition) = partition.as_deref_mut().filter(|p| !p.deleted) else { continue };
+            let Some(partition) = partition.as_deref_mut() else { continue };
             let dirty = flush_to.is_some_and(|to| partition.dirty_since.is_some_and(|seq| seq <= to));
             if dirty || partition.log.has_unsealed() {
                 partition.flushing = true;
@@ -284,32 +335,48 @@ impl State {
         has_room
     }
 
-    /// Adds a partition's newest durable state to the gathering group. False when memory is short.
+    /// Adds a partition's newest durable state to the gathering group: that of the segment which holds the durable end,
+    /// and of those before it that have been rolled since the last flush and are not complete. False when memory is
+    /// short.
     fn carry(&mut self, slot: Slot) -> bool {
-        if self.make_gather_room(BLOCK_BYTES).is_err() {
-            return false;
-        }
-        let Some(partition) = self.partitions[slot as usize].as_deref_mut().filter(|p| !p.deleted) else { return true };
+        let Some(partition) = self.partition(slot) else { return true };
         let durable = partition.log.durable;
-        let at = partition.log.find_base(durable.segment_base).expect("the durable end lies in a segment");
-        let (base, pos) = (durable.segment_base, partition.log.segments[at].flushed);
-        let end = durable.pos.min(pos + BLOCK_BYTES as u64);
-        let rest = partition.log.memory(base, pos..end);
-        let entry = Entry {
-            key: partition.key,
-            kind: EntryKind::Carry,
-            segment_base: base,
-            pos,
-            data_off: 0,
-            data_len: 0,
-            batch_pos: end,
-            batch_offset: durable.offset,
-            // Bytes beyond one block are in newer groups, with their offsets.
-            end_offset: if end == durable.pos { durable.offset } else { base },
-            log_start: partition.log.log_start,
-        };
-        partition.entry_seq = Some(self.gather.seq);
-        self.gather.add(entry, &rest, |_| ());
+        let open = partition.log.segments.iter().filter(|s| !s.sealed && s.base <= durable.segment_base);
+        let bases: Vec<i64> = open.map(|s| s.base).collect();
+        let mut first_seq = None;
+        for base in bases {
+            if self.make_gather_room(BLOCK_BYTES).is_err() {
+                return false;
+            }
+            let partition = self.partition_mut(slot).expect("making room removes no partition");
+            let segment = &partition.log.segments[partition.log.find_base(base).expect("found above")];
+            let newest = match base == durable.segment_base {
+                true => durable,
+                false => Mark { offset: segment.end_offset, segment_base: base, pos: segment.end_pos },
+            };
+            let pos = segment.flushed;
+            let end = newest.pos.min(pos + BLOCK_BYTES as u64);
+            let rest = partition.log.memory(base, pos..end);
+            let entry = Entry {
+                key: partition.key,
+                kind: if base == durable.segment_base { EntryKind::Carry } else { EntryKind::CarryOpen },
+                segment_base: base,
+                pos,
+                data_off: 0,
+                data_len: 0,
+                batch_pos: end,
+                batch_offset: newest.offset,
+                // Bytes beyond one block are in newer groups, with their offsets.
+                end_offset: if end == newest.pos { newest.offset } else { base },
+                log_start: partition.log.log_start,
+            };
+            first_seq.get_or_insert(self.gather.seq);
+            self.gather.add(entry, &rest, |_| ());
+        }
+        if let Some(partition) = self.partition_mut(slot) {
+            partition.entry_seq = first_seq.or(partition.entry_seq);
+            partition.has_sealed = false;
+        }
         true
     }
 }

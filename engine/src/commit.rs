@@ -10,6 +10,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::Poll;
 
+use crate::cache::Slice;
 use crate::direct::{DirectDone, DirectWrite};
 use crate::gather::ClosedGroup;
 use crate::io::{File, Open};
@@ -17,7 +18,7 @@ use crate::join::all;
 use crate::log::Mark;
 use crate::reactor::Reactor;
 use crate::segment::{self, Segment};
-use crate::store::{Durability, Health, Slot, Store};
+use crate::store::{Durability, Health, Slot, State, Store};
 
 /// What one turn of the loop makes durable.
 struct Commit {
@@ -41,24 +42,52 @@ impl std::fmt::Display for StoreFailed {
 
 impl std::error::Error for StoreFailed {}
 
+impl From<StoreFailed> for io::Error {
+    fn from(failed: StoreFailed) -> io::Error {
+        io::Error::other(failed)
+    }
+}
+
 type Task<'a> = Pin<Box<dyn Future<Output = io::Result<()>> + 'a>>;
 
 impl Store {
     /// Commits appends for as long as the store lives. Resolves with the cause when a write or a sync has failed: what
     /// the disk holds is then unknown, nothing more is acknowledged, and the process should say so and stop.
     pub async fn run(&self) -> StoreFailed {
-        let error = loop {
+        loop {
             self.shared.work.wait().await;
-            if let Err(error) = self.commit_all().await {
-                break error;
+            if let Some(failed) = self.failure() {
+                return failed;
             }
-        };
-        let failed = StoreFailed(error.to_string());
+            if let Err(error) = self.commit_all().await {
+                return self.fail(&error);
+            }
+        }
+    }
+
+    /// Ends the store because of an error of the disk, whoever met it: nothing is acknowledged from here on.
+    pub(crate) fn fail(&self, error: &io::Error) -> StoreFailed {
         let mut state = self.state_mut();
+        // The first error is the cause of all others.
+        let failed = match &state.health {
+            Health::Failed(cause) => StoreFailed(cause.clone()),
+            _ => StoreFailed(error.to_string()),
+        };
         state.health = Health::Failed(failed.0.clone());
         state.commit_waiters.drain(..).for_each(std::task::Waker::wake);
         state.wake_capacity();
+        drop(state);
+        self.shared.work.notify();
+        self.shared.pressure.notify();
         failed
+    }
+
+    /// Why the store has failed, if it has.
+    pub(crate) fn failure(&self) -> Option<StoreFailed> {
+        match &self.state().health {
+            Health::Failed(cause) => Some(StoreFailed(cause.clone())),
+            _ => None,
+        }
     }
 
     /// Resolves when commit `seq` is durable.
@@ -96,6 +125,9 @@ impl Store {
             self.shared.reactor.end_of_turn().await;
             let Some(commit) = self.seal() else { return Ok(()) };
             self.write(&commit).await?;
+            if let Some(failed) = self.failure() {
+                return Err(failed.into());
+            }
             self.finish(&commit);
         }
     }
@@ -137,7 +169,7 @@ impl Store {
             // A partition that was deleted meanwhile has nothing left to write.
             let Some(file) = self.segment_file(write.slot, write.segment_base, end).await? else { continue };
             segments.entry((write.slot, write.segment_base)).or_insert_with(|| file.clone());
-            writes.push(Box::pin(async move { reactor.write_at(&file, write.pos, write.bytes.clone()).await }));
+            writes.push(Box::pin(async move { self.write_blocks(&file, write.pos, &write.bytes).await }));
         }
         for group in &commit.groups {
             let len = group.bytes.len() as u64;
@@ -217,15 +249,14 @@ impl Store {
             let ahead = Segment::block_ceil(doubled.min(partition.config.segment_bytes).max(end));
             // A reader opens a segment as it is; its length means something once it is sealed.
             let ahead = (end > segment.allocated).then_some(ahead);
-            (segment.file.clone(), segment::log_path(&partition.log.dir, base), partition.log.dir.clone(), ahead)
+            (segment.file.clone(), ahead)
         };
-        let (file, path, dir, ahead) = found;
+        let (file, ahead) = found;
         let file = match file {
             Some(file) => file,
             None => {
-                let how = Open { direct: true, create: true, write: true, ..Open::default() };
-                let file = self.when_there_is_space(async || reactor.open(&path, how).await).await?;
-                self.when_there_is_space(async || reactor.sync_dir(&dir).await).await?;
+                let open = async || self.open_segment(slot, base, end > 0).await;
+                let Some(file) = self.when_there_is_space(open).await? else { return Ok(None) };
                 file
             }
         };
@@ -242,12 +273,37 @@ impl Store {
         Ok(Some(file))
     }
 
+    /// Opens a segment's file; makes it when the caller is going to write. None when the segment is gone.
+    async fn open_segment(&self, slot: Slot, base: i64, create: bool) -> io::Result<Option<File>> {
+        let reactor = &self.shared.reactor;
+        let _turn = self.shared.names_turn.enter().await;
+        let dir = match self.state().partition(slot) {
+            Some(partition) if partition.log.find_base(base).is_some() => partition.log.dir.clone(),
+            _ => return Ok(None),
+        };
+        let how = Open { direct: true, create, write: true, ..Open::default() };
+        let file = reactor.open(&segment::log_path(&dir, base), how).await?;
+        if create {
+            reactor.sync_dir(&dir).await?;
+        }
+        Ok(Some(file))
+    }
+
+    /// Writes blocks of a segment that no commit or checkpoint has made durable yet. Where the file system does not set
+    /// space aside, this is where a full disk shows, and writing them again is harmless.
+    pub(crate) async fn write_blocks(&self, file: &File, pos: u64, bytes: &Slice) -> io::Result<()> {
+        self.when_there_is_space(async || self.shared.reactor.write_at(file, pos, bytes.clone()).await).await
+    }
+
     /// Repeats `operation` while the disk is full, with a pause, and keeps appends away until it succeeds.
-    async fn when_there_is_space<T>(&self, operation: impl AsyncFn() -> io::Result<T>) -> io::Result<T> {
+    pub(crate) async fn when_there_is_space<T>(&self, operation: impl AsyncFn() -> io::Result<T>) -> io::Result<T> {
         loop {
             match operation().await {
                 Err(error) if is_full(&error) => {
-                    self.state_mut().health = Health::DiskFull;
+                    if let Some(failed) = self.failure() {
+                        return Err(failed.into());
+                    }
+                    self.state_mut().note_full_disk();
                     let again_ns = self.shared.reactor.now_ns() + FULL_DISK_PAUSE_NS;
                     self.shared.reactor.sleep_until(again_ns).await;
                 }
@@ -260,6 +316,16 @@ impl Store {
                     return result;
                 }
             }
+        }
+    }
+}
+
+impl State {
+    /// Refuses appends until there is space; whoever waits to append is told so.
+    fn note_full_disk(&mut self) {
+        if self.health == Health::Running {
+            self.health = Health::DiskFull;
+            self.wake_capacity();
         }
     }
 }

@@ -24,6 +24,7 @@ pub(crate) struct FullChunk {
 #[derive(Debug)]
 pub(crate) struct Gather {
     incarnation: u64,
+    salt: u64,
     /// Number of the commit that will write the group.
     pub(crate) commit: u64,
     /// Number of the group that is open, or of the next one.
@@ -52,9 +53,10 @@ impl OpenGroup {
 }
 
 impl Gather {
-    pub(crate) fn new(incarnation: u64) -> Gather {
+    pub(crate) fn new(incarnation: u64, salt: u64) -> Gather {
         Gather {
             incarnation,
+            salt,
             commit: 1,
             seq: 0,
             oldest_needed: 0,
@@ -150,6 +152,7 @@ impl Gather {
         writer.append(&self.table);
         let header = GroupHeader {
             incarnation: self.incarnation,
+            salt: self.salt,
             seq: self.seq,
             commit: self.commit,
             oldest_needed: self.oldest_needed,

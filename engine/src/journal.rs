@@ -13,6 +13,9 @@
 //! its segment, and its fetch one slice.
 //!
 //! All integers are little-endian (the file never leaves its machine). Checksums are CRC-32C.
+//!
+//! Records lie in the journal as clients sent them, so a client could send what looks like a group. Every group therefore
+//! carries a random number, the salt, that was drawn when the store was opened and stands in the files' names.
 
 use crate::limits::BLOCK_BYTES;
 
@@ -21,8 +24,11 @@ pub const GROUP_HEADER_BYTES: usize = 64;
 /// Bytes of one entry of the table.
 pub const ENTRY_BYTES: usize = 80;
 
+/// No segment reaches further: indexes hold positions in 32 bits.
+const MAX_SEGMENT_BYTES: u64 = u32::MAX as u64;
 const MAGIC: u64 = u64::from_le_bytes(*b"WEIRJRN1");
 const CRC_AT: usize = 48;
+const SALT_AT: usize = 52;
 
 /// Which partition, for the whole life of a topic: names may be used again, topic ids are not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,6 +44,8 @@ pub struct PartitionKey {
 pub struct GroupHeader {
     /// Counts the starts of the broker on this data directory; groups of a later one are newer.
     pub incarnation: u64,
+    /// Tells a group from bytes that a client has made to look like one.
+    pub salt: u64,
     /// Number of the group in this core's journal and incarnation, without gaps, from 0.
     pub seq: u64,
     /// The commit to which the group belongs. Group and commit numbers both grow; a large commit has several groups.
@@ -82,8 +90,12 @@ pub enum EntryKind {
     Data = 0,
     /// The segment was written by the same commit, up to `pos`; the data are the rest, less than a block.
     Direct = 1,
-    /// The segment holds everything up to `pos` since an earlier commit; the data are the rest, less than a block.
+    /// The segment holds everything up to `pos` since an earlier commit; the data are the rest, or its first block. Of
+    /// the segments before this one those are complete in their files that no `CarryOpen` names between this entry and
+    /// the partition's last `Carry`: what older entries say of them is out of date.
     Carry = 2,
+    /// As `Carry`, for a segment that is not complete in its file and not the newest. The newest one's `Carry` follows.
+    CarryOpen = 3,
 }
 
 impl Entry {
@@ -117,6 +129,7 @@ impl Entry {
                 0 => EntryKind::Data,
                 1 => EntryKind::Direct,
                 2 => EntryKind::Carry,
+                3 => EntryKind::CarryOpen,
                 _ => return None,
             },
             segment_base: i64::from_le_bytes(fields.take()),
@@ -129,7 +142,7 @@ impl Entry {
             log_start: i64::from_le_bytes(fields.take()),
         };
         let data_fits = entry.data_off.checked_add(entry.data_len).is_some_and(|end| end <= data_bytes);
-        let end_pos = entry.pos.checked_add(u64::from(entry.data_len))?;
+        let end_pos = entry.pos.checked_add(u64::from(entry.data_len)).filter(|end| *end <= MAX_SEGMENT_BYTES)?;
         (data_fits && entry.batch_pos <= end_pos && entry.segment_base >= 0 && entry.end_offset >= entry.segment_base)
             .then_some(entry)
     }
@@ -147,6 +160,7 @@ pub fn encode_header(header: &GroupHeader, crc: u32) -> [u8; GROUP_HEADER_BYTES]
     out[40..44].copy_from_slice(&header.data_bytes.to_le_bytes());
     out[44..48].copy_from_slice(&header.entries.to_le_bytes());
     out[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
+    out[SALT_AT..SALT_AT + 8].copy_from_slice(&header.salt.to_le_bytes());
     out
 }
 
@@ -215,15 +229,18 @@ impl GroupHeader {
         if u64::from_le_bytes(fields.take()) != MAGIC {
             return None;
         }
-        let header = GroupHeader {
+        let mut header = GroupHeader {
             incarnation: u64::from_le_bytes(fields.take()),
+            salt: 0,
             seq: u64::from_le_bytes(fields.take()),
             commit: u64::from_le_bytes(fields.take()),
             oldest_needed: u64::from_le_bytes(fields.take()),
             data_bytes: u32::from_le_bytes(fields.take()),
             entries: u32::from_le_bytes(fields.take()),
         };
-        Some((header, u32::from_le_bytes(fields.take())))
+        let crc = u32::from_le_bytes(fields.take());
+        header.salt = u64::from_le_bytes(fields.take());
+        Some((header, crc))
     }
 
     /// Bytes that the group takes in its file, if the header is to be believed.
@@ -266,6 +283,7 @@ mod tests {
     fn group(data: &[u8], entries: &[Entry]) -> Vec<u8> {
         let header = GroupHeader {
             incarnation: 2,
+            salt: 0x0123_4567_89ab_cdef,
             seq: 9,
             commit: 4,
             oldest_needed: 1,
@@ -296,7 +314,7 @@ mod tests {
         let used = GROUP_HEADER_BYTES + 12 + ENTRY_BYTES;
         for at in 0..used {
             // The header's last bytes are padding and carry nothing.
-            if (CRC_AT + 4..GROUP_HEADER_BYTES).contains(&at) {
+            if (SALT_AT + 8..GROUP_HEADER_BYTES).contains(&at) {
                 continue;
             }
             let mut bad = bytes.clone();

@@ -22,8 +22,7 @@ pub(crate) struct Place {
 /// The journal's files.
 pub(crate) struct JournalFiles {
     dir: PathBuf,
-    core: u16,
-    incarnation: u64,
+    name: JournalName,
     direct: bool,
     file_bytes: u64,
     max_files: usize,
@@ -48,7 +47,7 @@ struct Files {
 
 impl JournalFiles {
     /// Creates the first file.
-    pub(crate) async fn open(reactor: &Reactor, options: &StoreOptions) -> io::Result<JournalFiles> {
+    pub(crate) async fn open(reactor: &Reactor, options: &StoreOptions, salt: u64) -> io::Result<JournalFiles> {
         let limits = &options.limits;
         let mut zeroed = one_chunk(limits.chunk_bytes);
         zeroed.pad_to(zeroed.capacity());
@@ -56,14 +55,14 @@ impl JournalFiles {
         let dir = journal_dir(&options.dir);
         // The page cache is all that survival of the process asks for, and an inline write to it costs a tenth.
         let direct = options.durability == Durability::Disk;
-        let path = dir.join(file_name(options.incarnation, options.core, 0));
+        let name = JournalName { incarnation: options.incarnation, core: options.core, salt };
+        let path = dir.join(name.of_file(0));
         let active = create(reactor, &path, direct, limits.journal_file_bytes, &zeros).await?;
         reactor.sync_dir(&dir).await?;
         let files = Files { active, pos: 0, last_seq: 0, full: VecDeque::new(), free: Vec::new(), created: 1 };
         Ok(JournalFiles {
             dir,
-            core: options.core,
-            incarnation: options.incarnation,
+            name,
             direct,
             file_bytes: limits.journal_file_bytes,
             max_files: limits.journal_files,
@@ -119,7 +118,7 @@ impl JournalFiles {
     pub(crate) async fn add_file(&self, reactor: &Reactor) -> io::Result<()> {
         self.creating.set(true);
         let number = self.files.borrow().created;
-        let path = self.dir.join(file_name(self.incarnation, self.core, number));
+        let path = self.dir.join(self.name.of_file(number));
         let created = create(reactor, &path, self.direct, self.file_bytes, &self.zeros).await;
         let synced = reactor.sync_dir(&self.dir).await;
         self.creating.set(false);
@@ -165,16 +164,31 @@ pub(crate) fn journal_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("journal")
 }
 
-fn file_name(incarnation: u64, core: u16, number: usize) -> String {
-    format!("{incarnation:016}-{core:05}-{number:05}.journal")
+/// What the names of one journal's files say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct JournalName {
+    /// See [`GroupHeader`](crate::journal::GroupHeader).
+    pub(crate) incarnation: u64,
+    pub(crate) core: u16,
+    /// See [`GroupHeader`](crate::journal::GroupHeader).
+    pub(crate) salt: u64,
 }
 
-/// Incarnation and core in a journal file's name; `None` for any other name.
-pub(crate) fn parse_file_name(name: &str) -> Option<(u64, u16)> {
-    let mut parts = name.strip_suffix(".journal")?.split('-');
-    let parsed = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-    parts.next()?.parse::<usize>().ok()?;
-    parts.next().is_none().then_some(parsed)
+impl JournalName {
+    fn of_file(&self, number: usize) -> String {
+        format!("{:016}-{:05}-{:016x}-{number:05}.journal", self.incarnation, self.core, self.salt)
+    }
+
+    /// `None` for the name of anything else.
+    pub(crate) fn parse(name: &str) -> Option<JournalName> {
+        let mut parts = name.strip_suffix(".journal")?.split('-');
+        let incarnation = parts.next()?.parse().ok()?;
+        let core = parts.next()?.parse().ok()?;
+        let salt = u64::from_str_radix(parts.next()?, 16).ok()?;
+        let number: usize = parts.next()?.parse().ok()?;
+        let parsed = JournalName { incarnation, core, salt };
+        (parsed.of_file(number) == name).then_some(parsed)
+    }
 }
 
 /// Makes a file of zeros. The zeros are written, not only allocated: the first write to an allocated block changes the

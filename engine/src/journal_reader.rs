@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use crate::cache::Slice;
 use crate::io::{File, Open};
 use crate::journal::{Entry, GROUP_HEADER_BYTES, Group, GroupHeader, PartitionKey};
+use crate::journal_files::JournalName;
 use crate::limits::{BLOCK_BYTES, Limits};
 use crate::reactor::Reactor;
 use crate::read::one_chunk;
@@ -38,60 +39,85 @@ struct Run {
 /// Reads one core's journal of one incarnation. The files read are added to `files`.
 pub(crate) async fn read_journal(
     reactor: &Reactor,
-    (incarnation, core): (u64, u16),
+    name: &JournalName,
     paths: &[PathBuf],
     limits: &Limits,
     files: &mut Vec<File>,
 ) -> io::Result<Vec<(PartitionKey, Patch)>> {
-    let mut opened = Vec::new();
+    let mut found: Vec<Found> = Vec::new();
     for path in paths {
+        let number = files.len();
         let file = reactor.open(path, Open::default()).await?;
-        let mut window = Window::new(file.clone(), limits.chunk_bytes);
-        if let Some((header, _)) = window.group(reactor, 0).await?
-            && header.incarnation == incarnation
-        {
-            opened.push((header.seq, file));
-        }
+        files.push(file.clone());
+        find_groups(reactor, name, file, number, limits, &mut found).await?;
     }
-    opened.sort_by_key(|(seq, _)| *seq);
+    found.sort_by_key(|group| group.header.seq);
 
     let mut runs: Vec<Run> = Vec::new();
-    for (first_seq, file) in opened {
-        let number = files.len();
-        files.push(file.clone());
-        let mut window = Window::new(file, limits.chunk_bytes);
-        let (mut expected, mut pos) = (first_seq, 0);
-        while let Some((header, bytes)) = window.group(reactor, pos).await? {
-            // Behind the newest group lie those of the file's last use, if any.
-            if header.seq != expected || header.incarnation != incarnation {
-                break;
-            }
-            let Some(group) = Group::parse(bytes.as_bytes()) else { break };
-            if runs.last().is_none_or(|run| run.last.seq + 1 != header.seq) {
-                let (first_seq, first_commit) = (header.seq, header.commit);
-                runs.push(Run { first_seq, first_commit, last: header, patches: Vec::new() });
-            }
-            let run = runs.last_mut().expect("pushed above");
-            run.last = header;
-            for entry in group.entries() {
-                let Some(entry) = entry else {
-                    return Err(damage(format!("journal {incarnation}/{core}, group {}: bad entry", header.seq)));
-                };
-                let at = pos + GROUP_HEADER_BYTES as u64 + u64::from(entry.data_off);
-                run.patches.push((entry.key, header.commit, Patch { file: number, at, entry, newest: false }));
-            }
-            expected += 1;
-            pos += group.file_bytes() as u64;
+    for Found { header, patches } in found {
+        if runs.last().is_none_or(|run| run.last.seq + 1 != header.seq) {
+            let (first_seq, first_commit) = (header.seq, header.commit);
+            runs.push(Run { first_seq, first_commit, last: header, patches: Vec::new() });
         }
+        let run = runs.last_mut().expect("pushed above");
+        run.last = header;
+        run.patches.extend(patches.into_iter().map(|(key, patch)| (key, header.commit, patch)));
     }
-    let Some(run) = newest_run(runs, &format!("journal {incarnation}/{core}"))? else { return Ok(Vec::new()) };
+    let Some(run) = newest_run(runs)? else { return Ok(Vec::new()) };
     let newest = run.last.commit;
     Ok(run.patches.into_iter().map(|(key, commit, patch)| (key, Patch { newest: commit == newest, ..patch })).collect())
 }
 
+/// A group that is whole.
+struct Found {
+    header: GroupHeader,
+    patches: Vec<(PartitionKey, Patch)>,
+}
+
+/// Collects the groups of a journal file. Behind the newest one lie those of the file's last use, which are older and
+/// covered by segments. But where the newest one is bad, newer ones behind it say that it had been durable; so all of the
+/// file is looked through.
+async fn find_groups(
+    reactor: &Reactor,
+    name: &JournalName,
+    file: File,
+    number: usize,
+    limits: &Limits,
+    found: &mut Vec<Found>,
+) -> io::Result<()> {
+    let len = reactor.file_len(&file).await?;
+    let mut window = Window::new(file, limits.chunk_bytes);
+    let mut newest: Option<u64> = None;
+    let mut pos = 0;
+    while pos < len {
+        let bytes = window.group(reactor, name, pos, len).await?;
+        let Some(group) = bytes.as_ref().and_then(|bytes| Group::parse(bytes.as_bytes())) else {
+            pos += BLOCK_BYTES as u64;
+            continue;
+        };
+        let header = group.header;
+        if newest.is_some_and(|newest| header.seq <= newest) {
+            pos += group.file_bytes() as u64;
+            continue;
+        }
+        let mut patches = Vec::new();
+        for entry in group.entries() {
+            let Some(entry) = entry else {
+                return Err(damage(format!("group {} has an entry that contradicts itself", header.seq)));
+            };
+            let at = pos + GROUP_HEADER_BYTES as u64 + u64::from(entry.data_off);
+            patches.push((entry.key, Patch { file: number, at, entry, newest: false }));
+        }
+        found.push(Found { header, patches });
+        newest = Some(header.seq);
+        pos += group.file_bytes() as u64;
+    }
+    Ok(())
+}
+
 /// The run that counts: the newest one that holds everything it needs. Later ones must be pieces of the commit that
 /// came after it, of which some group was lost.
-fn newest_run(mut runs: Vec<Run>, name: &str) -> io::Result<Option<Run>> {
+fn newest_run(mut runs: Vec<Run>) -> io::Result<Option<Run>> {
     let mut torn_commit: Option<u64> = None;
     while let Some(run) = runs.pop() {
         let precedes = torn_commit.is_none_or(|torn| run.last.commit == torn || run.last.commit + 1 == torn);
@@ -101,7 +127,7 @@ fn newest_run(mut runs: Vec<Run>, name: &str) -> io::Result<Option<Run>> {
         let one_commit = run.first_commit == run.last.commit && torn_commit.is_none_or(|torn| torn == run.last.commit);
         if !one_commit {
             return Err(damage(format!(
-                "{name} has groups {} to {}, but groups from {} on are needed",
+                "it has groups {} to {}, but groups from {} on are needed",
                 run.first_seq, run.last.seq, run.last.oldest_needed
             )));
         }
@@ -110,7 +136,7 @@ fn newest_run(mut runs: Vec<Run>, name: &str) -> io::Result<Option<Run>> {
     match torn_commit {
         // The very first commit of this incarnation was cut short.
         None | Some(1) => Ok(None),
-        Some(torn) => Err(damage(format!("{name} holds pieces of commit {torn} alone"))),
+        Some(torn) => Err(damage(format!("it holds pieces of commit {torn} alone"))),
     }
 }
 
@@ -127,16 +153,22 @@ impl Window {
         Window { file, bytes: 2 * chunk_bytes, at: 0, held: None }
     }
 
-    /// The header of the group at `pos` and all its bytes, unchecked. None where no header is.
-    async fn group(&mut self, reactor: &Reactor, pos: u64) -> io::Result<Option<(GroupHeader, Slice)>> {
+    /// The bytes, of which only the header has been looked at, of a group that the block at `pos` may begin.
+    async fn group(
+        &mut self,
+        reactor: &Reactor,
+        name: &JournalName,
+        pos: u64,
+        file_len: u64,
+    ) -> io::Result<Option<Slice>> {
         let head = self.read(reactor, pos, BLOCK_BYTES).await?;
         let Some((header, _)) = GroupHeader::parse(head.as_bytes()) else { return Ok(None) };
+        let is_ours = (header.incarnation, header.salt) == (name.incarnation, name.salt);
         // Lengths that lie would reach beyond the file.
-        if pos + header.file_bytes() as u64 > reactor.file_len(&self.file).await? {
+        if !is_ours || pos + header.file_bytes() as u64 > file_len {
             return Ok(None);
         }
-        let bytes = self.read(reactor, pos, header.file_bytes()).await?;
-        Ok(Some((header, bytes)))
+        self.read(reactor, pos, header.file_bytes()).await.map(Some)
     }
 
     async fn read(&mut self, reactor: &Reactor, pos: u64, len: usize) -> io::Result<Slice> {

@@ -2,8 +2,12 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::path::Path;
 
-use crate::checkpoint::write_file;
+use wire::batch::{BatchView, TimestampType};
+
+use crate::checkpoint::{checksummed, write_file};
+use crate::commit::StoreFailed;
 use crate::gather::FullChunk;
 use crate::index::Index;
 use crate::io::Open;
@@ -28,7 +32,8 @@ pub struct PartitionSpec {
 }
 
 impl Store {
-    /// Creates a partition. It is durable when this returns. [`Store::run`] must be running.
+    /// Creates a partition. It is durable when this returns. [`Store::run`] must be running. A directory that an
+    /// unfinished creation has left is taken over; one that holds records is `AlreadyExists`.
     pub async fn create_partition(&self, spec: PartitionSpec) -> io::Result<Slot> {
         let (data_dir, max_producers) = {
             let state = self.state();
@@ -36,18 +41,48 @@ impl Store {
         };
         let reactor = &self.shared.reactor;
         let dir = data_dir.join(format!("{}-{}", spec.topic, spec.key.partition));
-        match reactor.create_dir(&dir).await {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
-        let metadata = recovery::encode_partition_metadata(&spec.key.topic_id);
-        write_file(reactor, &dir.join(recovery::PARTITION_METADATA), metadata.as_bytes()).await?;
-        reactor.sync_dir(&data_dir).await?;
-        let log = Log::new(dir, VecDeque::from([Segment::new(0)]), 0, Vec::new());
-        let slot = self.add(Partition::new(spec.key, spec.config, log, ProducerTable::new(max_producers)));
+        let slot = {
+            let _turn = self.shared.names_turn.enter().await;
+            match reactor.create_dir(&dir).await {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.clear_leftovers(&dir).await?,
+                result => result?,
+            }
+            let metadata = recovery::encode_partition_metadata(&spec.key.topic_id);
+            write_file(reactor, &dir.join(recovery::PARTITION_METADATA), metadata.as_bytes()).await?;
+            reactor.sync_dir(&data_dir).await?;
+            let log = Log::new(dir, VecDeque::from([Segment::new(0)]), 0, Vec::new());
+            self.add(Partition::new(spec.key, spec.config, log, ProducerTable::new(max_producers)))
+        };
         // From here on the journal knows the partition: recovery takes segments that it does not know for a stranger's.
         self.carry_slots(&[slot]).await?;
         Ok(slot)
+    }
+
+    /// Removes what a creation that did not finish may have left in a partition's directory.
+    async fn clear_leftovers(&self, dir: &Path) -> io::Result<()> {
+        let reactor = &self.shared.reactor;
+        let in_use =
+            |message: &str| io::Error::new(io::ErrorKind::AlreadyExists, format!("{}: {message}", dir.display()));
+        if self.state().partitions.iter().flatten().any(|partition| partition.log.dir == dir) {
+            return Err(in_use("a partition of this name exists"));
+        }
+        let mut leftovers = Vec::new();
+        for entry in reactor.list_dir(dir)? {
+            let name = entry.name.to_str().unwrap_or_default();
+            if segment::base_of(name).is_some() {
+                let file = reactor.open(&dir.join(name), Open::default()).await?;
+                if reactor.file_len(&file).await? > 0 {
+                    return Err(in_use("it holds records of another partition"));
+                }
+                leftovers.push(dir.join(name));
+            } else if segment::producers_base_of(name).is_some() {
+                leftovers.push(dir.join(name));
+            }
+        }
+        for path in leftovers {
+            reactor.remove_file(&path).await?;
+        }
+        Ok(())
     }
 
     /// Takes over a partition that recovery found. [`Store::carry`] must follow before the store is used.
@@ -62,35 +97,77 @@ impl Store {
         let mut active = segments.pop_back().unwrap_or_else(|| Segment::sealed(seed.log_start, 0, seed.log_start));
         active.flushed = Segment::block_floor(active.end_pos);
         (active.rolled, active.sealed, active.index) = (false, false, Some(Index::new()));
-        // Damaged or missing, it costs only the memory of old sequence numbers.
-        let producers = recovery::read_checksummed(reactor, &segment::producers_path(&seed.dir, active.base)).await?;
         let mut partition = Partition::new(
             seed.key,
             config,
             Log::new(seed.dir.clone(), VecDeque::from([Segment::new(0)]), 0, Vec::new()),
-            producers
-                .and_then(|bytes| ProducerTable::decode(&bytes, limits.producers_per_partition))
-                .unwrap_or_else(|| ProducerTable::new(limits.producers_per_partition)),
+            ProducerTable::new(limits.producers_per_partition),
         );
+        self.restore(&mut partition, &segments, active.base).await?;
         let mut rest = Vec::new();
         if active.end_pos > 0 {
             let path = segment::log_path(&seed.dir, active.base);
-            let file = reactor.open(&path, Open { direct: true, write: true, ..Open::default() }).await?;
+            let file = reactor.open(&path, Open { direct: true, write: true, ..Open::default() }).await;
+            let file = file.map_err(|error| recovery::at(&path, &error))?;
             active.file = Some(file.clone());
             let mut scan = Scan::new(file, active.base, active.end_pos, limits.chunk_bytes);
-            while let Some((pos, piece)) = scan.next(reactor).await? {
+            let mut offset = active.base;
+            while let Some((pos, piece)) = scan.next(reactor).await.map_err(|error| recovery::at(&path, &error))? {
                 for (from, batch) in batches(piece.as_bytes()) {
-                    partition.replay(&batch, &mut active, pos + from as u64, limits.index_interval_bytes);
+                    let pos = pos + from as u64;
+                    if batch.base_offset() != offset || !recovery::holds(&batch) {
+                        let cause = recovery::damage(format!("no batch of offset {offset} at position {pos}"));
+                        return Err(recovery::at(&path, &cause));
+                    }
+                    offset = batch.last_offset() + 1;
+                    partition.replay(&batch);
+                    active.replay(&batch, pos, limits.index_interval_bytes);
                 }
                 if pos + piece.len() as u64 > active.flushed {
                     rest.extend_from_slice(&piece.as_bytes()[active.flushed.saturating_sub(pos) as usize..]);
                 }
+            }
+            if offset != active.end_offset {
+                let cause = recovery::damage(format!("it ends at offset {offset} instead of {}", active.end_offset));
+                return Err(recovery::at(&path, &cause));
             }
         }
         segments.push_back(active);
         partition.log = Log::new(seed.dir, segments, seed.log_start, rest);
         partition.sealed_end = partition.log.durable;
         Ok(self.add(partition))
+    }
+
+    /// Brings a partition to the state that the segments before the active one have left: from the newest snapshot, and
+    /// from the segments behind it. There are such when the last run ended between the roll of a segment and its
+    /// completion; when a snapshot is damaged or missing, the one before it serves.
+    async fn restore(&self, partition: &mut Partition, sealed: &VecDeque<Segment>, active: i64) -> io::Result<()> {
+        let limits = self.state().options.limits.clone();
+        let reactor = &self.shared.reactor;
+        let dir = partition.log.dir.clone();
+        let mut from = 0;
+        for at in (0..=sealed.len()).rev() {
+            let path = segment::producers_path(&dir, sealed.get(at).map_or(active, |segment| segment.base));
+            let found = recovery::read_checksummed(reactor, &path).await?;
+            if found.is_some_and(|bytes| partition.restore(&bytes, limits.producers_per_partition)) {
+                from = at;
+                break;
+            }
+        }
+        for segment in sealed.range(from..) {
+            let path = segment::log_path(&dir, segment.base);
+            let file = reactor.open(&path, Open { direct: true, ..Open::default() }).await;
+            let file = file.map_err(|error| recovery::at(&path, &error))?;
+            let mut scan = Scan::new(file, segment.base, segment.end_pos, limits.chunk_bytes);
+            while let Some((_, piece)) = scan.next(reactor).await.map_err(|error| recovery::at(&path, &error))? {
+                batches(piece.as_bytes()).for_each(|(_, batch)| partition.replay(&batch));
+            }
+        }
+        if from < sealed.len() {
+            let path = segment::producers_path(&dir, active);
+            write_file(reactor, &path, &checksummed(&partition.snapshot())).await?;
+        }
+        Ok(())
     }
 
     /// Writes the newest state of every adopted partition into this incarnation's journal. Resolves when it is durable;
@@ -100,30 +177,32 @@ impl Store {
         self.carry_slots(&slots).await
     }
 
-    /// Deletes a partition. Its records are gone for readers at once and from the disk when this returns.
+    /// Deletes a partition. Its records are gone for readers at once and from the disk when this returns. Until its
+    /// directory has lost its name for good, commits and checkpoints go on to serve it: a crash would bring it back, and
+    /// recovery would find that it lacks what the journal says.
     pub async fn delete_partition(&self, slot: Slot) -> io::Result<()> {
         let (dir, data_dir) = {
             let mut state = self.state_mut();
-            let Some(mut partition) = state.partitions.get_mut(slot as usize).and_then(Option::take) else {
-                return Ok(());
-            };
-            if let Some(direct) = partition.direct.take() {
+            let Some(partition) = state.live_mut(slot) else { return Ok(()) };
+            partition.deleted = true;
+            partition.watches.drain(..).for_each(|(_, notify)| notify.notify());
+            (partition.log.dir.clone(), state.options.dir.clone())
+        };
+        let reactor = &self.shared.reactor;
+        // Renamed first: a crash half way leaves a directory that says what it is. The longest name of a topic leaves no
+        // room for more than its partition in a file name.
+        let doomed = data_dir.join(format!("{:016x}{}", reactor.random(), recovery::DELETED_SUFFIX));
+        {
+            let _turn = self.shared.names_turn.enter().await;
+            reactor.rename(&dir, &doomed).await?;
+            reactor.sync_dir(&data_dir).await?;
+            let mut state = self.state_mut();
+            let partition = state.partitions[slot as usize].take();
+            if let Some(direct) = partition.and_then(|partition| partition.direct) {
                 state.direct_partitions -= 1;
                 state.cached.push_back(FullChunk { writer: direct.writer, slots: Vec::new() });
             }
-            partition.watches.drain(..).for_each(|(_, notify)| notify.notify());
-            (partition.log.dir, state.options.dir.clone())
-        };
-        let reactor = &self.shared.reactor;
-        // Renamed first: a crash half way leaves a directory that says what it is.
-        let doomed = dir.with_file_name(format!(
-            "{}.{:016x}{}",
-            dir.file_name().unwrap_or_default().to_string_lossy(),
-            reactor.random(),
-            recovery::DELETED_SUFFIX
-        ));
-        reactor.rename(&dir, &doomed).await?;
-        reactor.sync_dir(&data_dir).await?;
+        }
         recovery::remove_tree(reactor, &doomed).await
     }
 
@@ -132,7 +211,7 @@ impl Store {
     pub async fn delete_records(&self, slot: Slot, offset: i64) -> io::Result<Option<i64>> {
         {
             let mut state = self.state_mut();
-            let Some(partition) = state.partition_mut(slot) else { return Ok(None) };
+            let Some(partition) = state.live_mut(slot) else { return Ok(None) };
             let log = &mut partition.log;
             if offset > log.durable.offset {
                 return Ok(None);
@@ -140,20 +219,28 @@ impl Store {
             log.log_start = log.log_start.max(offset);
         }
         self.carry_slots(&[slot]).await?;
+        self.start_is_durable(slot, offset);
         self.remove_segments(slot).await
+    }
+
+    pub(crate) fn start_is_durable(&self, slot: Slot, start: i64) {
+        if let Some(partition) = self.state_mut().live_mut(slot) {
+            partition.log.durable_start = partition.log.durable_start.max(start);
+        }
     }
 
     /// Deletes the segments that lie wholly before the log's start.
     pub(crate) async fn remove_segments(&self, slot: Slot) -> io::Result<Option<i64>> {
+        let reactor = &self.shared.reactor;
+        let _turn = self.shared.names_turn.enter().await;
         let (removed, dir, start) = {
             let mut state = self.state_mut();
-            let Some(partition) = state.partition_mut(slot) else { return Ok(None) };
+            let Some(partition) = state.live_mut(slot) else { return Ok(None) };
             let log = &mut partition.log;
-            let behind = |s: &Segment| s.sealed && s.end_offset <= log.log_start;
+            let behind = |s: &Segment| s.sealed && s.end_offset <= log.durable_start;
             let keep = log.segments.iter().take_while(|s| behind(s)).count();
             (log.remove_before(keep), log.dir.clone(), log.log_start)
         };
-        let reactor = &self.shared.reactor;
         for segment in removed {
             for path in [segment::log_path(&dir, segment.base), segment::producers_path(&dir, segment.base)] {
                 match reactor.remove_file(&path).await {
@@ -169,11 +256,14 @@ impl Store {
     pub async fn close(&self) -> io::Result<()> {
         let newest = {
             let mut state = self.state_mut();
+            if let Health::Failed(cause) = &state.health {
+                return Err(StoreFailed(cause.clone()).into());
+            }
             state.health = Health::Closed;
             state.newest_commit()
         };
         self.shared.work.notify();
-        self.wait_commit(newest).await.map_err(|failed| io::Error::other(failed.to_string()))?;
+        self.wait_commit(newest).await?;
         self.checkpoint(true).await
     }
 
@@ -186,23 +276,30 @@ impl Store {
 
 impl Partition {
     /// Takes note of a batch that an earlier run appended.
-    fn replay(&mut self, batch: &wire::batch::BatchView<'_>, active: &mut Segment, pos: u64, interval: u32) {
-        if let Some(index) = &mut active.index {
-            index.note(active.base, batch.base_offset(), pos, batch.max_timestamp(), interval);
-        }
-        active.first_timestamp_ms.get_or_insert(batch.max_timestamp());
-        active.last_append_ms = active.last_append_ms.max(batch.max_timestamp());
+    fn replay(&mut self, batch: &BatchView<'_>) {
         self.note_epoch(batch.leader_epoch(), batch.base_offset());
-        if batch.producer_id() >= 0 && batch.base_sequence() >= 0 {
+        if batch.producer_id() >= 0 && batch.base_sequence() >= 0 && batch.record_count() > 0 {
+            let by_log = batch.attributes().timestamp_type() == TimestampType::LogAppendTime;
             let first_sequence = batch.base_sequence();
             let appended = ProducerBatch {
                 first_sequence,
                 last_sequence: sequence_after(first_sequence, batch.record_count() - 1),
                 base_offset: batch.base_offset(),
                 last_offset: batch.last_offset(),
-                log_append_time_ms: if self.config.log_append_time { batch.max_timestamp() } else { -1 },
+                log_append_time_ms: if by_log { batch.max_timestamp() } else { -1 },
             };
             self.producers.record(batch.producer_id(), batch.producer_epoch(), appended, batch.max_timestamp());
         }
+    }
+}
+
+impl Segment {
+    /// Takes note of a batch of the active segment that an earlier run appended at `pos`.
+    fn replay(&mut self, batch: &BatchView<'_>, pos: u64, interval: u32) {
+        if let Some(index) = &mut self.index {
+            index.note(self.base, batch.base_offset(), pos, batch.max_timestamp(), interval);
+        }
+        self.first_timestamp_ms.get_or_insert(batch.max_timestamp());
+        self.last_append_ms = self.last_append_ms.max(batch.max_timestamp());
     }
 }

@@ -63,6 +63,8 @@ pub(crate) struct Log {
     pub(crate) segments: VecDeque<Segment>,
     /// First offset that readers may see.
     pub(crate) log_start: i64,
+    /// A log start that is durable: segments before it may be removed.
+    pub(crate) durable_start: i64,
     /// Everything below is durable: the high watermark of a partition without replicas.
     pub(crate) durable: Mark,
     hot: VecDeque<Hot>,
@@ -79,7 +81,7 @@ impl Log {
         assert!(tail.len() < BLOCK_BYTES);
         let durable = Mark { offset: last.end_offset, segment_base: last.base, pos: last.end_pos };
         let tail = (!tail.is_empty()).then_some(TailCopy { segment_base: last.base, pos: last.flushed, bytes: tail });
-        Log { dir, segments, log_start, durable, hot: VecDeque::new(), tail }
+        Log { dir, segments, log_start, durable_start: log_start, durable, hot: VecDeque::new(), tail }
     }
 
     /// The segment that is appended to.
@@ -130,6 +132,10 @@ impl Log {
         active.rolled = true;
         let base = active.end_offset;
         self.segments.push_back(Segment::new(base));
+        // Otherwise a segment that was rolled while the log rests would not count as complete before the next append.
+        if self.durable.offset == base {
+            self.durable = self.end();
+        }
     }
 
     /// Adds a batch that was copied into a chunk as part of commit `commit`. The active segment's end moves behind it.

@@ -119,9 +119,12 @@ pub(crate) struct Partition {
     pub(crate) dirty_since: Option<u64>,
     /// The journal group with the newest entry.
     pub(crate) entry_seq: Option<u64>,
+    /// A segment was completed since the journal was last told which ones are. Before older groups go it has to be told,
+    /// or what is left of them would say less of the segment than its file holds.
+    pub(crate) has_sealed: bool,
     /// A flush to its segments is under way.
     pub(crate) flushing: bool,
-    /// Deleted while a task still held its slot.
+    /// Its deletion was asked for and is not durable yet.
     pub(crate) deleted: bool,
     /// Producer states as they were when a segment began, to be written beside it: base offset and bytes.
     pub(crate) snapshots: Vec<(i64, Vec<u8>)>,
@@ -145,6 +148,7 @@ impl Partition {
             sealed_end: durable,
             dirty_since: None,
             entry_seq: None,
+            has_sealed: false,
             flushing: false,
             deleted: false,
             snapshots: Vec::new(),
@@ -200,6 +204,33 @@ impl Partition {
         active.end_pos + bytes as u64 > self.config.segment_bytes || too_old || offsets_full
     }
 
+    /// The state that the log's batches so far have left: leader epochs and producers. It is stored when a segment begins,
+    /// so that a restart need not read the segments before it.
+    pub(crate) fn snapshot(&self) -> Vec<u8> {
+        let mut out = (self.epochs.len() as u32).to_le_bytes().to_vec();
+        for (epoch, start) in &self.epochs {
+            out.extend_from_slice(&epoch.to_le_bytes());
+            out.extend_from_slice(&start.to_le_bytes());
+        }
+        self.producers.encode(&mut out);
+        out
+    }
+
+    /// Takes over what [`Partition::snapshot`] gave. False, and nothing is changed, when the bytes cannot be that.
+    pub(crate) fn restore(&mut self, bytes: &[u8], max_producers: usize) -> bool {
+        const EPOCH_BYTES: usize = 12;
+        let Some((count, rest)) = bytes.split_first_chunk::<4>() else { return false };
+        let Some(epoch_bytes) = (u32::from_le_bytes(*count) as usize).checked_mul(EPOCH_BYTES) else { return false };
+        let Some((epochs, rest)) = rest.split_at_checked(epoch_bytes) else { return false };
+        let Some(producers) = ProducerTable::decode(rest, max_producers) else { return false };
+        let epoch = |[a, b, c, d, start @ ..]: &[u8; EPOCH_BYTES]| {
+            (i32::from_le_bytes([*a, *b, *c, *d]), i64::from_le_bytes(*start))
+        };
+        self.epochs = epochs.as_chunks().0.iter().map(epoch).collect();
+        self.producers = producers;
+        true
+    }
+
     /// Remembers where a leader epoch begins (KIP-101).
     pub(crate) fn note_epoch(&mut self, epoch: i32, offset: i64) {
         if self.epochs.last().is_none_or(|&(last, _)| epoch > last) {
@@ -209,7 +240,8 @@ impl Partition {
 
     /// Takes over the end of the commit that has become durable, and rings whoever waited for it.
     pub(crate) fn on_durable(&mut self, end: Mark) {
-        self.log.durable = end;
+        // The log may have been rolled at this very end.
+        self.log.durable = self.log.durable.max(end);
         self.log.check();
         self.watches.retain(|(above, notify)| {
             let passed = end.offset > *above;

@@ -114,12 +114,6 @@ impl ProducerTable {
         self.producers.retain(|_, p| p.last_used_ms >= before_ms);
     }
 
-    /// True when no producer is remembered.
-    #[must_use]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.producers.is_empty()
-    }
-
     /// A bounded table that is full makes room. It is linear in the table, and happens once per new producer above the
     /// bound: far from any steady state.
     fn forget_oldest(&mut self) {
@@ -128,11 +122,14 @@ impl ProducerTable {
         }
     }
 
-    /// The table as bytes, to be stored beside a segment: a producer per record, little-endian, its batches after it.
-    #[must_use]
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = (self.producers.len() as u32).to_le_bytes().to_vec();
-        for (id, p) in &self.producers {
+    /// Appends the table as bytes, to be stored beside a segment: a producer per record, little-endian, its batches after
+    /// it.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&(self.producers.len() as u32).to_le_bytes());
+        // In order, so that equal tables have equal bytes.
+        let mut producers: Vec<(&i64, &Producer)> = self.producers.iter().collect();
+        producers.sort_unstable_by_key(|(id, _)| **id);
+        for (id, p) in producers {
             out.extend_from_slice(&id.to_le_bytes());
             out.extend_from_slice(&p.epoch.to_le_bytes());
             out.extend_from_slice(&p.last_used_ms.to_le_bytes());
@@ -145,7 +142,6 @@ impl ProducerTable {
                 out.extend_from_slice(&b.log_append_time_ms.to_le_bytes());
             }
         }
-        out
     }
 
     /// Reads what [`ProducerTable::encode`] wrote; `None` when the bytes cannot be that.
@@ -248,8 +244,10 @@ mod tests {
         let mut table = ProducerTable::new(4);
         table.record(1, 3, batch(0, 1, 0), 10);
         table.record(1, 3, batch(1, 5, 1), 11);
-        let bytes = table.encode();
-        assert_eq!(ProducerTable::decode(&bytes, 4).unwrap().encode(), bytes);
+        let (mut bytes, mut again) = (Vec::new(), Vec::new());
+        table.encode(&mut bytes);
+        ProducerTable::decode(&bytes, 4).unwrap().encode(&mut again);
+        assert_eq!(again, bytes);
         for cut in 0..bytes.len() {
             assert!(ProducerTable::decode(&bytes[..cut], 4).is_none());
         }

@@ -86,7 +86,7 @@ impl Store {
     #[must_use]
     pub fn info(&self, slot: Slot) -> Option<PartitionInfo> {
         let state = self.state();
-        let log = &state.partition(slot)?.log;
+        let log = &state.live(slot)?.log;
         Some(PartitionInfo {
             log_start: log.log_start,
             high_watermark: log.durable.offset,
@@ -100,7 +100,7 @@ impl Store {
     /// that when `at_least_one`.
     pub fn read(&self, slot: Slot, offset: i64, max_bytes: usize, at_least_one: bool) -> Result<Read, ReadError> {
         let state = self.state();
-        let log = &state.partition(slot).ok_or(ReadError::UnknownPartition)?.log;
+        let log = &state.live(slot).ok_or(ReadError::UnknownPartition)?.log;
         if offset < log.log_start || offset > log.end_offset() {
             return Err(ReadError::OutOfRange);
         }
@@ -141,6 +141,7 @@ impl Store {
                     let slices = if end > start { vec![slice.part(from + start, from + end)] } else { Vec::new() };
                     return Ok(ReadData { slices, bytes: end - start });
                 }
+                Found::Broken => return Err(ReadError::Corrupt),
                 // The walk from the index entry used up the buffer: go on behind it.
                 Found::Further { skip } if skip > 0 => skipped += skip as u64,
                 // The batch is larger than the buffer.
@@ -161,14 +162,14 @@ impl Store {
     pub async fn batch_at_time(&self, slot: Slot, timestamp_ms: i64) -> Result<Option<ReadData>, ReadError> {
         let (mut offset, high_watermark) = {
             let state = self.state();
-            let log = &state.partition(slot).ok_or(ReadError::UnknownPartition)?.log;
+            let log = &state.live(slot).ok_or(ReadError::UnknownPartition)?.log;
             (log.log_start, log.durable.offset)
         };
         while offset < high_watermark {
             self.load_index(slot, offset).await?;
             let (next_segment, start) = {
                 let state = self.state();
-                let log = &state.partition(slot).ok_or(ReadError::UnknownPartition)?.log;
+                let log = &state.live(slot).ok_or(ReadError::UnknownPartition)?.log;
                 let segment = &log.segments[log.find_offset(offset)];
                 let index = segment.index.as_ref().ok_or(ReadError::OutOfRange)?;
                 let holds = index.max_timestamp_ms() >= timestamp_ms;
@@ -202,14 +203,14 @@ impl Store {
     pub async fn batch_of_max_time(&self, slot: Slot) -> Result<Option<ReadData>, ReadError> {
         let bases: Vec<i64> = {
             let state = self.state();
-            let log = &state.partition(slot).ok_or(ReadError::UnknownPartition)?.log;
+            let log = &state.live(slot).ok_or(ReadError::UnknownPartition)?.log;
             log.segments.iter().filter(|s| s.end_pos > 0).map(|s| s.base).collect()
         };
         let mut newest: Option<(i64, i64)> = None;
         for base in bases {
             self.load_index(slot, base).await?;
             let state = self.state();
-            let log = &state.partition(slot).ok_or(ReadError::UnknownPartition)?.log;
+            let log = &state.live(slot).ok_or(ReadError::UnknownPartition)?.log;
             let Some(at) = log.find_base(base) else { continue };
             let Some(index) = &log.segments[at].index else { continue };
             let candidate = (index.max_timestamp_ms(), index.max_timestamp_batch());
@@ -237,7 +238,7 @@ impl Store {
     #[must_use]
     pub fn end_of_epoch(&self, slot: Slot, epoch: i32) -> Option<(i32, i64)> {
         let state = self.state();
-        let partition = state.partition(slot)?;
+        let partition = state.live(slot)?;
         let after = partition.epochs.partition_point(|&(e, _)| e <= epoch);
         let (found, _) = *partition.epochs.get(after.checked_sub(1)?)?;
         let end = partition.epochs.get(after).map_or(partition.log.durable.offset, |&(_, start)| start);
@@ -248,7 +249,7 @@ impl Store {
     pub(crate) async fn load_index(&self, slot: Slot, offset: i64) -> Result<(), ReadError> {
         let (base, end, interval) = {
             let state = self.state();
-            let log = &state.partition(slot).ok_or(ReadError::UnknownPartition)?.log;
+            let log = &state.live(slot).ok_or(ReadError::UnknownPartition)?.log;
             if offset < log.segments[0].base {
                 return Err(ReadError::OutOfRange);
             }
@@ -267,7 +268,7 @@ impl Store {
             }
         }
         let mut state = self.state_mut();
-        if let Some(partition) = state.partition_mut(slot)
+        if let Some(partition) = state.live_mut(slot)
             && let Some(at) = partition.log.find_base(base)
         {
             partition.log.segments[at].index.get_or_insert(index);
@@ -288,6 +289,9 @@ impl Store {
             match taken {
                 Ok(writer) => break writer,
                 Err(_) => {
+                    if let Some(failed) = self.failure() {
+                        return Err(ReadError::Io(failed.into()));
+                    }
                     self.shared.pressure.notify();
                     self.wait_capacity().await;
                 }
@@ -313,7 +317,7 @@ impl Store {
         let mut have = ((file_stop.max(start) - start) as usize).min(writer.filled());
         // The rest beyond the last whole block is not in the file: it continues there from memory.
         if start + have as u64 == cold.flushed && stop > cold.flushed && writer.filled() == have {
-            let rest = state.partition(slot).and_then(|p| p.log.tail_from(cold.base, cold.flushed)).map(<[u8]>::to_vec);
+            let rest = state.live(slot).and_then(|p| p.log.tail_from(cold.base, cold.flushed)).map(<[u8]>::to_vec);
             if let Some(rest) = rest {
                 writer.append(&rest[..rest.len().min((stop - cold.flushed) as usize)]);
                 have = writer.filled();
@@ -330,7 +334,7 @@ impl Store {
 
 impl State {
     fn locate(&self, slot: Slot, offset: i64) -> Result<Cold, ReadError> {
-        let log = &self.partition(slot).ok_or(ReadError::UnknownPartition)?.log;
+        let log = &self.live(slot).ok_or(ReadError::UnknownPartition)?.log;
         if offset < log.log_start || offset < log.segments[0].base || offset >= log.durable.offset {
             return Err(ReadError::OutOfRange);
         }
@@ -391,7 +395,8 @@ impl Scan {
                 return Ok(Some((pos, piece.part(0, whole))));
             }
             let needed = batch_len(piece.as_bytes()).unwrap_or(0);
-            if needed <= piece.len() || self.pos + needed as u64 > self.end {
+            let is_cut = have < len.min((self.end - start) as usize);
+            if needed <= piece.len() || self.pos + needed as u64 > self.end || is_cut {
                 let message = format!("segment {}: no batch at position {}", self.base, self.pos);
                 return Err(io::Error::new(io::ErrorKind::InvalidData, message));
             }
@@ -408,6 +413,8 @@ pub(crate) fn one_chunk(bytes: usize) -> ChunkWriter {
 }
 
 enum Found {
+    /// The batch that should hold the offset does not.
+    Broken,
     Batches {
         start: usize,
         end: usize,
@@ -422,18 +429,22 @@ enum Found {
 fn find(bytes: &[u8], offset: i64, limit: i64, max_bytes: usize, at_least_one: bool) -> Found {
     let mut start = None;
     let mut end = 0;
+    let mut next = offset;
     for (at, batch) in batches(bytes) {
         if batch.last_offset() < offset {
             end = at + batch.total_len();
             continue;
         }
+        // Offsets have no gaps. The first batch may begin before the offset.
+        let follows = if start.is_none() { batch.base_offset() <= offset } else { batch.base_offset() == next };
         let first = *start.get_or_insert(at);
         let with = at + batch.total_len();
         let fits = with - first <= max_bytes || (at_least_one && at == first);
-        if batch.base_offset() >= limit || !fits {
-            return Found::Batches { start: first, end: at };
+        if batch.base_offset() >= limit || !fits || !follows {
+            return if at == first && !follows { Found::Broken } else { Found::Batches { start: first, end: at } };
         }
         end = with;
+        next = batch.last_offset().wrapping_add(1);
     }
     match start {
         Some(start) => Found::Batches { start, end },

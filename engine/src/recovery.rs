@@ -7,6 +7,20 @@
 //!
 //! The newest commit needs one more look: its group may be durable while its direct blocks are not. They are checked,
 //! and if they do not hold the log ends before them.
+//!
+//! What damage is noticed, and when:
+//! - In the journal: every group carries a checksum. A bad group with intact groups of later commits behind it is damage,
+//!   and recovery stops, naming the journal. A bad group at the very end cannot be told from a write that a crash cut
+//!   short, whose commit was never acknowledged: so damage to the newest commit's group goes unnoticed, and its records
+//!   are lost.
+//! - In the segment that is appended to: all of it is read when the partition is taken over, and every batch's checksum and
+//!   offset is checked. Damage is an error that names the file.
+//! - In sealed segments: a file that the journal knows and that is missing or too short is an error. Their contents are
+//!   not read at start. A reader notices where the walk over batch headers breaks off or meets another offset than it should
+//!   ([`ReadError::Corrupt`](crate::read::ReadError::Corrupt)); damage within a batch is noticed by the client, which
+//!   checks the batch's checksum. A write that the disk has put in the wrong place falls under the same rules at
+//!   both places.
+//! - Snapshots of producers and the indexes are made anew from the segments when they are damaged or missing.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -18,7 +32,7 @@ use crate::cache::Slice;
 use crate::checkpoint::{checksummed, write_file};
 use crate::io::{File, Open};
 use crate::journal::{EntryKind, PartitionKey};
-use crate::journal_files::{journal_dir, parse_file_name};
+use crate::journal_files::{JournalName, journal_dir};
 use crate::journal_reader::{Patch, read_journal};
 use crate::limits::{BLOCK_BYTES, Limits};
 use crate::reactor::Reactor;
@@ -84,24 +98,43 @@ pub async fn recover(reactor: &Reactor, dir: &Path, limits: &Limits) -> io::Resu
     reactor.sync_dir(dir).await?;
     let clean = take_clean_marker(reactor, dir).await?;
 
-    let floor = read_checksummed(reactor, &journals.join(FLOOR)).await?;
-    let floor = floor.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?))).unwrap_or(0);
-    let mut by_core: BTreeMap<(u64, u16), Vec<PathBuf>> = BTreeMap::new();
+    let mut by_core: BTreeMap<JournalName, Vec<PathBuf>> = BTreeMap::new();
+    let mut has_floor = false;
     for entry in reactor.list_dir(&journals)? {
-        match entry.name.to_str().and_then(parse_file_name) {
-            Some((incarnation, _)) if incarnation < floor => {}
+        match entry.name.to_str().and_then(JournalName::parse) {
             Some(key) => by_core.entry(key).or_default().push(journals.join(&entry.name)),
+            None if entry.name == FLOOR => has_floor = true,
             None if entry.name.to_str().is_some_and(|name| name.starts_with(FLOOR)) => {}
             None => remarks.push(format!("ignored a foreign file in the journal's directory: {:?}", entry.name)),
         }
     }
-    let newest = by_core.keys().map(|(incarnation, _)| *incarnation).max().unwrap_or(0);
-    let incarnation = newest.max(floor) + 1;
+    let incarnations: BTreeSet<u64> = by_core.keys().map(|name| name.incarnation).collect();
+    let floor = read_checksummed(reactor, &journals.join(FLOOR)).await?;
+    let floor = match floor.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?))) {
+        Some(floor) => floor,
+        None if has_floor && incarnations.len() > 1 => {
+            // Journals that were being removed are there in parts, and would contradict the others.
+            return Err(damage(format!(
+                "{} is damaged, and there are journals of several incarnations: {incarnations:?}",
+                journals.join(FLOOR).display()
+            )));
+        }
+        None => {
+            if has_floor {
+                remarks.push(format!("{FLOOR} is damaged; there are journals of one incarnation only"));
+            }
+            0
+        }
+    };
+    by_core.retain(|name, _| name.incarnation >= floor);
+    let newest = incarnations.last().copied().unwrap_or(0).max(floor);
+    let incarnation = newest.checked_add(1).ok_or_else(|| damage(format!("no incarnation follows {newest}")))?;
 
     let mut files: Vec<File> = Vec::new();
     let mut patches: HashMap<PartitionKey, Vec<Patch>> = HashMap::new();
-    for (core, paths) in &by_core {
-        for (key, patch) in read_journal(reactor, *core, paths, limits, &mut files).await? {
+    for (name, paths) in &by_core {
+        let read = read_journal(reactor, name, paths, limits, &mut files).await;
+        for (key, patch) in read.map_err(|error| at(&paths[0], &error))? {
             patches.entry(key).or_default().push(patch);
         }
     }
@@ -111,14 +144,14 @@ pub async fn recover(reactor: &Reactor, dir: &Path, limits: &Limits) -> io::Resu
         let (true, Some(name)) = (entry.is_dir, entry.name.to_str()) else { continue };
         let path = dir.join(name);
         if name.ends_with(DELETED_SUFFIX) {
-            remove_tree(reactor, &path).await?;
+            remove_tree(reactor, &path).await.map_err(|error| at(&path, &error))?;
             continue;
         }
         let Some((topic, partition)) = parse_directory_name(name) else { continue };
         let metadata = match read_file(reactor, &path.join(PARTITION_METADATA)).await {
             Ok(bytes) => decode_partition_metadata(&bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error),
+            Err(error) => return Err(at(&path, &error)),
         };
         let Some(topic_id) = metadata else {
             // Its creation did not finish, or it is not ours. Either way nothing in it was acknowledged by us.
@@ -127,8 +160,9 @@ pub async fn recover(reactor: &Reactor, dir: &Path, limits: &Limits) -> io::Resu
         };
         let key = PartitionKey { topic_id, partition };
         let found = patches.remove(&key).unwrap_or_default();
-        let target = Target { key, topic: topic.to_owned(), dir: path };
-        seeds.push(target.recover(reactor, limits, &files, found, &mut remarks).await?);
+        let target = Target { key, topic: topic.to_owned(), dir: path.clone() };
+        let seed = target.recover(reactor, limits, &files, found, &mut remarks).await;
+        seeds.push(seed.map_err(|error| at(&path, &error))?);
     }
     Ok(Recovered { incarnation, seeds, clean, remarks })
 }
@@ -141,7 +175,7 @@ pub async fn discard_journals_before(reactor: &Reactor, dir: &Path, incarnation:
     let floor = checksummed(&incarnation.to_le_bytes());
     write_file(reactor, &journals.join(FLOOR), &floor).await?;
     for entry in reactor.list_dir(&journals)? {
-        let older = entry.name.to_str().and_then(parse_file_name).is_some_and(|(of, _)| of < incarnation);
+        let older = entry.name.to_str().and_then(JournalName::parse).is_some_and(|of| of.incarnation < incarnation);
         if older {
             reactor.remove_file(&journals.join(&entry.name)).await?;
         }
@@ -185,10 +219,12 @@ impl Target {
         patches: Vec<Patch>,
         remarks: &mut Vec<String>,
     ) -> io::Result<PartitionSeed> {
+        let patches = without_completed(patches);
+        let entries = reactor.list_dir(&self.dir)?;
         let mut on_disk: BTreeSet<i64> =
-            reactor.list_dir(&self.dir)?.iter().filter_map(|entry| segment::base_of(entry.name.to_str()?)).collect();
+            entries.iter().filter_map(|entry| segment::base_of(entry.name.to_str()?)).collect();
         let known_start = patches.iter().map(|p| p.entry.log_start).max();
-        let log_start = known_start.or_else(|| on_disk.first().copied()).unwrap_or(0);
+        let mut log_start = known_start.or_else(|| on_disk.first().copied()).unwrap_or(0);
         let mut ends: BTreeMap<i64, End> = BTreeMap::new();
         for Patch { entry, .. } in &patches {
             let end = ends.entry(entry.segment_base).or_insert(End { pos: 0, offset: entry.segment_base });
@@ -197,8 +233,14 @@ impl Target {
             }
         }
         let newest = ends.keys().next_back().copied();
-        // A segment whose successor was begun and that lies before the log's start was deleted by retention.
-        ends.retain(|&base, end| Some(base) == newest || on_disk.contains(&base) || end.offset > log_start);
+        // A segment whose successor was begun and that lies before the log's start, or before all that is there, was
+        // deleted by retention; unless it was never complete in a file: then all of it is in the journal, and its
+        // producers may be in no snapshot.
+        let first = on_disk.first().copied().unwrap_or(i64::MAX);
+        ends.retain(|&base, end| {
+            let is_before = end.offset <= log_start || base < first;
+            Some(base) == newest || on_disk.contains(&base) || !is_before || covered(&patches, base, 0) == Ok(end.pos)
+        });
 
         let mut newest = newest;
         for (base, end) in ends.clone() {
@@ -221,6 +263,19 @@ impl Target {
                 }
             }
             None => ends = self.scan_unknown(reactor, limits, &on_disk, remarks).await?,
+        }
+        if let Some(&first) = on_disk.first()
+            && first > log_start
+        {
+            // Retention on a full disk removes segments before it can say so. Anything else has removed them from outside.
+            remarks.push(format!("{}: begins at offset {first}; {log_start} to it are gone", self.name()));
+            log_start = first;
+        }
+        let active = on_disk.last().copied().unwrap_or(log_start);
+        let snapshots = entries.iter().filter_map(|entry| segment::producers_base_of(entry.name.to_str()?));
+        for base in snapshots.filter(|base| *base > active) {
+            // It counts batches that are not in the log.
+            reactor.remove_file(&segment::producers_path(&self.dir, base)).await?;
         }
         let mut segments = Vec::new();
         let mut end_offset = log_start;
@@ -258,6 +313,10 @@ impl Target {
         let file = reactor.open(&path, Open { create: true, write: true, ..Open::default() }).await?;
         // Where the blocks begin that need proof, if any do.
         let mut doubtful: Option<End> = None;
+        let before = reactor.file_len(&file).await?;
+        // A hole would read as zeros.
+        covered(patches, base, before)
+            .map_err(|hole| damage(format!("segment {base} lacks its bytes from {hole} on")))?;
         for patch in patches.iter().filter(|p| p.entry.segment_base == base) {
             let entry = &patch.entry;
             if entry.data_len > 0 {
@@ -283,7 +342,7 @@ impl Target {
         }
         let len = reactor.file_len(&file).await?;
         if len < end.pos {
-            return Err(damage(format!("{}: segment {base} has {len} bytes of {}", self.name(), end.pos)));
+            return Err(damage(format!("segment {base} has {len} bytes of {}", end.pos)));
         }
         reactor.truncate(&file, end.pos).await?;
         reactor.fsync(&file).await?;
@@ -304,8 +363,7 @@ impl Target {
                 && end.offset != base
             {
                 return Err(damage(format!(
-                    "{}: segment {last} ends at offset {}, but the next one begins at {base}",
-                    self.name(),
+                    "segment {last} ends at offset {}, but the next one begins at {base}",
                     end.offset
                 )));
             }
@@ -313,12 +371,15 @@ impl Target {
             let file = reactor.open(&path, Open { write: true, ..Open::default() }).await?;
             let len = reactor.file_len(&file).await?;
             let end = check_batches(reactor, &file, base, End { pos: 0, offset: base }, len, limits).await?;
-            if end.pos < len {
+            if end.pos < len && Some(&base) == bases.last() {
                 remarks.push(format!("{}: segment {base} ends at {} of {len} bytes", self.name(), end.pos));
                 reactor.truncate(&file, end.pos).await?;
                 reactor.fsync(&file).await?;
             }
             ends.insert(base, end);
+        }
+        if ends.values().any(|end| end.pos > 0) {
+            remarks.push(format!("{}: no journal knows it; it is taken as its files are", self.name()));
         }
         Ok(ends)
     }
@@ -326,6 +387,40 @@ impl Target {
     fn name(&self) -> String {
         format!("{}-{}", self.topic, self.key.partition)
     }
+}
+
+/// How far a segment reaches without a hole when the journal's bytes are added to the first `from`. The error is where a
+/// hole begins that durable bytes follow; what follows one in the newest commit is looked at later.
+fn covered(patches: &[Patch], base: i64, from: u64) -> Result<u64, u64> {
+    let of_segment = patches.iter().filter(|p| p.entry.segment_base == base);
+    let mut ranges: Vec<(u64, u64, bool)> = of_segment.map(|p| (p.entry.pos, p.entry.end_pos(), p.newest)).collect();
+    ranges.sort_unstable();
+    ranges.into_iter().try_fold(from, |end, (pos, to, newest)| match pos <= end {
+        true => Ok(end.max(to)),
+        false if newest => Ok(end),
+        false => Err(end),
+    })
+}
+
+/// Drops what the journal says of segments that it says later to be complete in their files.
+fn without_completed(patches: Vec<Patch>) -> Vec<Patch> {
+    let mut current: Vec<Patch> = Vec::new();
+    let mut open: BTreeSet<i64> = BTreeSet::new();
+    for patch in patches {
+        match patch.entry.kind {
+            EntryKind::Data | EntryKind::Direct => {}
+            EntryKind::CarryOpen => {
+                open.insert(patch.entry.segment_base);
+            }
+            EntryKind::Carry => {
+                let newest = patch.entry.segment_base;
+                current.retain(|p| p.entry.segment_base >= newest || open.contains(&p.entry.segment_base));
+                open.clear();
+            }
+        }
+        current.push(patch);
+    }
+    current
 }
 
 /// Walks batches from `from`, a boundary, and returns where they stop holding: at position `end` if all is well.
@@ -355,15 +450,25 @@ async fn check_batches(
     }
 }
 
-fn holds(batch: &BatchView<'_>) -> bool {
-    batch.record_count() >= 1 && batch.last_offset_delta() >= 0 && batch.crc_matches()
+/// True when a batch of the log is one: what it says of itself and its checksum agree.
+pub(crate) fn holds(batch: &BatchView<'_>) -> bool {
+    batch.record_count() >= 1
+        && batch.last_offset_delta() >= 0
+        && (0..i64::MAX - i64::from(i32::MAX)).contains(&batch.base_offset())
+        && batch.crc_matches()
 }
+
+/// The largest small file: far more than the snapshot of a table full of producers takes.
+const SMALL_FILE_BYTES: u64 = 64 << 20;
 
 /// Reads a whole small file.
 pub(crate) async fn read_file(reactor: &Reactor, path: &Path) -> io::Result<Vec<u8>> {
     let file = reactor.open(path, Open::default()).await?;
-    let len = reactor.file_len(&file).await? as usize;
-    Ok(read_exact(reactor, &file, 0, len).await?.as_bytes().to_vec())
+    let len = reactor.file_len(&file).await?;
+    if len > SMALL_FILE_BYTES {
+        return Err(at(path, &damage(format!("{len} bytes are too many for this file"))));
+    }
+    Ok(read_exact(reactor, &file, 0, len as usize).await?.as_bytes().to_vec())
 }
 
 /// What [`checksummed`] made of some bytes. None when there is no such file or it is damaged.
@@ -397,7 +502,9 @@ pub(crate) async fn remove_tree(reactor: &Reactor, dir: &Path) -> io::Result<()>
 /// `topic-partition`, as Kafka names partition directories.
 fn parse_directory_name(name: &str) -> Option<(&str, u32)> {
     let (topic, partition) = name.rsplit_once('-')?;
-    Some((topic, partition.parse().ok()?))
+    let number: u32 = partition.parse().ok()?;
+    // One directory per partition: `t-07` and `t-+7` are not ours.
+    (number.to_string() == partition).then_some((topic, number))
 }
 
 /// Kafka's `partition.metadata`: a version and the topic id in URL-safe base64 without padding.
@@ -415,4 +522,9 @@ fn decode_partition_metadata(bytes: &[u8]) -> Option<[u8; 16]> {
 
 pub(crate) fn damage(message: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, message)
+}
+
+/// An error with the file or directory that it is about.
+pub(crate) fn at(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }

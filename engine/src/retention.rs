@@ -5,7 +5,7 @@ use std::io;
 
 use crate::log::Log;
 use crate::partition::PartitionConfig;
-use crate::store::{Slot, Store};
+use crate::store::{Health, Slot, Store};
 
 impl Store {
     /// Applies retention to all partitions every `interval_ms`, for as long as the store lives. An error is one of the
@@ -15,7 +15,7 @@ impl Store {
             let next_ns = self.shared.reactor.now_ns() + interval_ms * 1_000_000;
             self.shared.reactor.sleep_until(next_ns).await;
             if let Err(error) = self.apply_retention().await {
-                return error;
+                return self.fail(&error).into();
             }
         }
     }
@@ -24,12 +24,12 @@ impl Store {
     pub async fn apply_retention(&self) -> io::Result<()> {
         let slots = self.state().partitions.len() as Slot;
         for slot in 0..slots {
-            self.load_oldest_index(slot).await?;
-            let expired = {
+            self.load_oldest_index(slot).await;
+            let moved_to = {
                 let now_ms = self.shared.reactor.unix_ms();
                 let mut state = self.state_mut();
                 let silent_since_ms = now_ms - state.options.limits.producer_expiration_ms;
-                let Some(partition) = state.partition_mut(slot) else { continue };
+                let Some(partition) = state.live_mut(slot) else { continue };
                 partition.producers.expire(silent_since_ms);
                 if !partition.config.delete_by_retention {
                     continue;
@@ -38,15 +38,21 @@ impl Store {
                 if start >= partition.log.end_offset() && partition.log.active().end_pos > 0 {
                     // Even the active segment has expired: it is closed, so that it can go.
                     let _ = state.roll(slot);
+                    self.shared.work.notify();
                     self.shared.pressure.notify();
                     continue;
                 }
                 let moves = start > partition.log.log_start;
                 partition.log.log_start = partition.log.log_start.max(start);
-                moves
+                moves.then_some(start)
             };
-            if expired {
-                self.carry_slots(&[slot]).await?;
+            if let Some(start) = moved_to {
+                // On a full disk no commit may be possible before there is room. Recovery begins a log at its first
+                // segment.
+                if self.state().health != Health::DiskFull {
+                    self.carry_slots(&[slot]).await?;
+                }
+                self.start_is_durable(slot, start);
             }
             self.remove_segments(slot).await?;
         }
@@ -54,20 +60,17 @@ impl Store {
     }
 
     /// Retention by time needs the newest timestamp of the oldest segment, which its index knows.
-    async fn load_oldest_index(&self, slot: Slot) -> io::Result<()> {
+    async fn load_oldest_index(&self, slot: Slot) {
         let base = {
             let state = self.state();
-            let Some(partition) = state.partition(slot) else { return Ok(()) };
+            let Some(partition) = state.live(slot) else { return };
             if partition.config.retention_ms < 0 || !partition.config.delete_by_retention {
-                return Ok(());
+                return;
             }
             partition.log.segments[0].base
         };
-        match self.load_index(slot, base).await {
-            Err(crate::read::ReadError::Io(error)) => Err(error),
-            // No memory now, or gone meanwhile: the next round looks again.
-            _ => Ok(()),
-        }
+        // A segment that cannot be read stays: what it holds is not known to be old. The next round looks again.
+        let _ = self.load_index(slot, base).await;
     }
 }
 

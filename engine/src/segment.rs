@@ -115,8 +115,18 @@ pub(crate) fn producers_path(dir: &Path, base: i64) -> PathBuf {
 /// The base offset in a segment's file name, or `None` for any other name.
 #[must_use]
 pub(crate) fn base_of(name: &str) -> Option<i64> {
-    let digits = name.strip_suffix(".log")?;
-    (digits.len() == 20).then(|| digits.parse().ok()).flatten()
+    parse_base(name.strip_suffix(".log")?)
+}
+
+/// The base offset in a producer snapshot's file name, or `None` for any other name.
+#[must_use]
+pub(crate) fn producers_base_of(name: &str) -> Option<i64> {
+    parse_base(name.strip_suffix(".producers")?)
+}
+
+fn parse_base(digits: &str) -> Option<i64> {
+    let is_number = digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit());
+    is_number.then(|| digits.parse().ok()).flatten()
 }
 
 #[cfg(test)]
@@ -128,8 +138,15 @@ mod tests {
         let path = log_path(Path::new("d"), 1234);
         assert_eq!(path, Path::new("d/00000000000000001234.log"));
         assert_eq!(base_of("00000000000000001234.log"), Some(1234));
-        for other in ["1234.log", "00000000000000001234.index", "0000000000000000123x.log", "99999999999999999999.log"]
-        {
+        assert_eq!(producers_base_of("00000000000000001234.producers"), Some(1234));
+        for other in [
+            "1234.log",
+            "-0000000000000000001.log",
+            "+0000000000000000001.log",
+            "00000000000000001234.index",
+            "0000000000000000123x.log",
+            "99999999999999999999.log",
+        ] {
             assert_eq!(base_of(other), None, "{other}");
         }
     }

@@ -67,6 +67,9 @@ pub(crate) struct Shared {
     /// Rings when journal or memory run short, or a segment has been rolled.
     pub(crate) pressure: Notify,
     pub(crate) checkpoint_turn: Turnstile,
+    /// Taken to open, make, rename or remove files of partitions by name. A name may be another partition's as soon as
+    /// its directory was renamed, so whoever uses one makes sure in its turn that the partition is still there.
+    pub(crate) names_turn: Turnstile,
 }
 
 /// Whether the store accepts appends.
@@ -116,7 +119,8 @@ impl Store {
     /// Opens the store of one core, without partitions. [`Store::adopt`] and [`Store::create_partition`] add them;
     /// [`Store::run`] must be spawned for anything to become durable.
     pub async fn open(reactor: Reactor, options: StoreOptions) -> std::io::Result<Store> {
-        let journal = JournalFiles::open(&reactor, &options).await?;
+        let salt = reactor.random();
+        let journal = JournalFiles::open(&reactor, &options, salt).await?;
         let limits = &options.limits;
         let mut pool = ChunkPool::new(limits.chunk_bytes, limits.pool_bytes);
         let state = State {
@@ -124,7 +128,7 @@ impl Store {
             reserve: pool.take(),
             staging: pool.take(),
             memory_short: false,
-            gather: Gather::new(options.incarnation),
+            gather: Gather::new(options.incarnation, salt),
             pool,
             cached: VecDeque::new(),
             touched: Vec::new(),
@@ -147,6 +151,7 @@ impl Store {
             work: Notify::new(),
             pressure: Notify::new(),
             checkpoint_turn: Turnstile::default(),
+            names_turn: Turnstile::default(),
         };
         Ok(Store { shared: Rc::new(shared) })
     }
@@ -155,12 +160,12 @@ impl Store {
     /// [`Store::committed`] has reached `seq` of the result; readers see it from then on.
     pub fn append(&self, slot: Slot, batch: &BatchView<'_>, leader_epoch: i32) -> Result<Appended, AppendError> {
         let now_ms = self.shared.reactor.unix_ms();
-        if self.shared.journal.is_short() {
-            self.shared.pressure.notify();
-            return Err(AppendError::Busy);
-        }
         let mut state = self.shared.state.borrow_mut();
-        let result = state.append(slot, batch, leader_epoch, now_ms);
+        state.accepts_appends()?;
+        let result = match self.shared.journal.is_short() {
+            true => Err(AppendError::Busy),
+            false => state.append(slot, batch, leader_epoch, now_ms),
+        };
         match result {
             Ok(_) => self.shared.work.notify(),
             Err(AppendError::Busy) => self.shared.pressure.notify(),
@@ -177,7 +182,7 @@ impl Store {
 
     /// Changes a partition's settings.
     pub fn set_config(&self, slot: Slot, config: PartitionConfig) {
-        if let Some(partition) = self.state_mut().partition_mut(slot) {
+        if let Some(partition) = self.state_mut().live_mut(slot) {
             partition.config = config;
         }
     }
@@ -185,7 +190,7 @@ impl Store {
     /// Rings `notify` once, when the high watermark is above `above_offset`. A notify that has been closed is forgotten in
     /// time.
     pub fn watch(&self, slot: Slot, above_offset: i64, notify: Notify) {
-        match self.state_mut().partition_mut(slot) {
+        match self.state_mut().live_mut(slot) {
             Some(partition) if partition.log.durable.offset <= above_offset => {
                 let watches = &mut partition.watches;
                 if watches.len() == watches.capacity() {
@@ -209,12 +214,32 @@ impl Store {
 }
 
 impl State {
+    /// A partition for commits and checkpoints, which serve it until its deletion is durable.
     pub(crate) fn partition(&self, slot: Slot) -> Option<&Partition> {
-        self.partitions.get(slot as usize)?.as_deref().filter(|p| !p.deleted)
+        self.partitions.get(slot as usize)?.as_deref()
     }
 
+    /// As [`State::partition`].
     pub(crate) fn partition_mut(&mut self, slot: Slot) -> Option<&mut Partition> {
-        self.partitions.get_mut(slot as usize)?.as_deref_mut().filter(|p| !p.deleted)
+        self.partitions.get_mut(slot as usize)?.as_deref_mut()
+    }
+
+    /// A partition for those who append, read and configure.
+    pub(crate) fn live(&self, slot: Slot) -> Option<&Partition> {
+        self.partition(slot).filter(|p| !p.deleted)
+    }
+
+    /// As [`State::live`].
+    pub(crate) fn live_mut(&mut self, slot: Slot) -> Option<&mut Partition> {
+        self.partition_mut(slot).filter(|p| !p.deleted)
+    }
+
+    fn accepts_appends(&self) -> Result<(), AppendError> {
+        match self.health {
+            Health::Running => Ok(()),
+            Health::DiskFull => Err(AppendError::DiskFull),
+            Health::Closed | Health::Failed(_) => Err(AppendError::Failed),
+        }
     }
 
     fn append(
@@ -224,13 +249,8 @@ impl State {
         leader_epoch: i32,
         now_ms: i64,
     ) -> Result<Appended, AppendError> {
-        match self.health {
-            Health::Running => {}
-            Health::DiskFull => return Err(AppendError::DiskFull),
-            Health::Closed | Health::Failed(_) => return Err(AppendError::Failed),
-        }
         let newest_commit = self.newest_commit();
-        let partition = self.partition_mut(slot).ok_or(AppendError::UnknownPartition)?;
+        let partition = self.live_mut(slot).ok_or(AppendError::UnknownPartition)?;
         if let Sequence::Duplicate(first) = partition.check(batch, now_ms)? {
             return Ok(Appended {
                 base_offset: first.base_offset,
@@ -445,9 +465,7 @@ impl State {
         self.stop_direct(slot);
         let partition = self.partitions[slot as usize].as_deref_mut().expect("the caller found it");
         partition.log.roll();
-        if !partition.producers.is_empty() {
-            partition.snapshots.push((partition.log.active().base, partition.producers.encode()));
-        }
+        partition.snapshots.push((partition.log.active().base, partition.snapshot()));
         Ok(())
     }
 
@@ -513,7 +531,8 @@ impl State {
 
     /// The number of the newest commit that carries anything.
     pub(crate) fn newest_commit(&self) -> u64 {
-        if self.touched.is_empty() { self.gather.commit - 1 } else { self.gather.commit }
+        let is_empty = self.touched.is_empty() && self.gather.is_empty();
+        if is_empty { self.gather.commit - 1 } else { self.gather.commit }
     }
 
     /// An empty chunk: a free one, or one whose batches are all in segments, oldest first.
@@ -533,15 +552,27 @@ impl State {
         }
     }
 
+    /// True when no chunk can be had at this moment.
+    pub(crate) fn is_out_of_memory(&mut self) -> bool {
+        match self.take_chunk(None) {
+            Ok(writer) => {
+                self.pool.retire(writer);
+                false
+            }
+            Err(_) => true,
+        }
+    }
+
     fn evict_oldest(&mut self) -> bool {
         let Some(oldest) = self.cached.front() else { return false };
         let chunk = oldest.writer.chunk();
         for &slot in &oldest.slots {
-            if let Some(partition) = self.partitions[slot as usize].as_deref_mut()
-                && !partition.log.evict(chunk)
-            {
+            let Some(partition) = self.partitions[slot as usize].as_deref_mut() else { continue };
+            if !partition.log.evict(chunk) {
                 return false;
             }
+            // The chunk's next use is another chunk: its list of partitions begins anew.
+            partition.last_chunk = partition.last_chunk.filter(|last| *last != chunk);
         }
         let oldest = self.cached.pop_front().expect("looked at above");
         self.pool.retire(oldest.writer);

@@ -1,4 +1,5 @@
-//! What the store's tests share.
+//! What the store's tests share. Not every test uses all of it.
+#![allow(dead_code)]
 
 use std::collections::HashMap;
 use std::io;

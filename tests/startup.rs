@@ -2,15 +2,15 @@
 //! what was decided survives its end.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::Read;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use harness::raw::Connection;
 use rustix::process::{Pid, Signal, kill_process};
 use wire::api::ApiKey;
-use wire::header::{self, RequestHeader};
 use wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use wire::messages::delete_topics_request::DeleteTopicState;
 use wire::messages::describe_configs_request::DescribeConfigsResource;
@@ -112,22 +112,8 @@ impl Broker {
 
     /// Sends one request and gives the answer's body.
     fn ask<'a>(&self, api: ApiKey, version: i16, request: &impl Message<'a>) -> Vec<u8> {
-        let mut frame = vec![0; 4];
-        let header = RequestHeader { api, version, correlation_id: 7, client_id: Some("test") };
-        header.encode(&mut frame).expect("a header");
-        request.encode(&mut frame, version).expect("a request");
-        let length = u32::try_from(frame.len() - 4).expect("a small request");
-        frame[..4].copy_from_slice(&length.to_be_bytes());
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        stream.write_all(&frame).expect("it reads");
-        let mut length = [0; 4];
-        stream.read_exact(&mut length).expect("an answer");
-        let mut answer = vec![0; u32::from_be_bytes(length) as usize];
-        stream.read_exact(&mut answer).expect("all of the answer");
-        let mut reader = Reader::new(&answer);
-        assert_eq!(header::decode_response(&mut reader, api, version).expect("a header"), 7);
-        answer.split_off(reader.position())
+        let mut connection = Connection::open(&format!("127.0.0.1:{}", self.port)).expect("it listens");
+        connection.call(api, version, request).expect("an answer")
     }
 }
 

@@ -61,7 +61,7 @@ fn life<T>(
         match open(&shards[0], &stores, DIRECTORY).await {
             Ok(controller) => script(&shards[0], &controller).await,
             Err(_) if sim.is_halted() => std::future::pending().await,
-            Err(error) => panic!("{error}"),
+            Err(error) => panic!("{durability:?}: {error}"),
         }
     });
     reactors.iter().for_each(Reactor::drop_tasks);
@@ -203,9 +203,7 @@ async fn check_stores(core0: &Shard, context: &str) {
 }
 
 /// Opens what a crash has left, and compares it with what was known.
-fn verify(disk: &Disk, durability: engine::Durability, crash: Crash, known: &Known, context: &str) {
-    // Without the disk's word a power cut may take acknowledged records, though never decisions.
-    let written = if (durability, crash) == (engine::Durability::Os, Crash::Power) { 0 } else { known.written };
+fn verify(disk: &Disk, durability: engine::Durability, known: &Known, context: &str) {
     let sim = Sim::with_image(SimConfig { seed: 77, ..SimConfig::default() }, disk);
     let checked = life(&sim, durability, async |core0, controller| {
         let mut found = Summary::of(&core0.image());
@@ -222,7 +220,7 @@ fn verify(disk: &Disk, durability: engine::Durability, crash: Crash, known: &Kno
             let slot = topic.partitions[0].slot;
             let info =
                 core0.run_on(topic.partitions[0].core, move |shard| std::future::ready(shard.store().info(slot)));
-            assert!(info.await.unwrap().high_watermark >= written, "{context}: records of a-0 are gone");
+            assert!(info.await.unwrap().high_watermark >= known.written, "{context}: records of a-0 are gone");
         }
         // It goes on from there.
         controller.turn().await.carry_out(vec![create("after", 99, 2)]).await.unwrap();
@@ -238,14 +236,14 @@ fn crash_everywhere(durability: engine::Durability, crash: Crash, seed: u64) {
     assert!(life(&whole, durability, async |core0, controller| script(core0, controller, &known).await).is_some());
     let steps = whole.steps();
     assert!(steps > 100, "the script has only {steps} steps");
-    verify(&whole.crash(crash, 0), durability, crash, &known.borrow(), "after the whole script");
+    verify(&whole.crash(crash, 0), durability, &known.borrow(), "after the whole script");
     for step in 0..steps {
         let context = format!("{durability:?}, {crash:?}, seed {seed}, step {step} of {steps}");
         let sim = Sim::with_image(SimConfig { seed, crash_at: Some(step), ..SimConfig::default() }, &disk);
         let known = RefCell::default();
         life(&sim, durability, async |core0, controller| script(core0, controller, &known).await);
         assert!(sim.is_halted(), "{context}: did not crash");
-        verify(&sim.crash(crash, step), durability, crash, &known.borrow(), &context);
+        verify(&sim.crash(crash, step), durability, &known.borrow(), &context);
     }
 }
 
@@ -254,8 +252,6 @@ fn a_decision_takes_effect_whole_or_not_at_all_when_the_power_fails() {
     for seed in 1..=3 {
         crash_everywhere(engine::Durability::Disk, Crash::Power, seed);
     }
-    // The catalog is on disk in the other class too.
-    crash_everywhere(engine::Durability::Os, Crash::Power, 4);
 }
 
 #[test]

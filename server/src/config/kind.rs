@@ -236,7 +236,7 @@ impl fmt::Display for ValueError {
             ValueError::NotOneOf(words) => write!(f, "String must be one of: {}", words.join(", ")),
             ValueError::EmptyWord => f.write_str("values must not be empty."),
             ValueError::NotThrottledReplicas => f.write_str(
-                "the value must be the literal '*' or a list of replicas in the following format: \
+                "must be the literal '*' or a list of replicas in the following format: \
                  [partitionId]:[brokerId],[partitionId]:[brokerId],...",
             ),
             ValueError::NotASize => f.write_str("a size is a number of bytes such as 1073741824, 512MiB or 1GiB"),
@@ -251,6 +251,10 @@ impl std::error::Error for ValueError {}
 pub fn parse_named(name: &str, kind: &Kind, text: &str) -> Result<Value, String> {
     kind.parse(text).map_err(|error| match error {
         ValueError::EmptyWord => format!("Configuration '{name}' {error}"),
+        ValueError::NotThrottledReplicas => {
+            let words: Vec<&str> = text.split(',').map(str::trim).collect();
+            format!("Invalid value [{}] for configuration {name}: {name} {error}", words.join(", "))
+        }
         error => {
             // Bounds are checked on the number, so the number is what Kafka shows: `-5` for ` -5`.
             format!("Invalid value {} for configuration {name}: {error}", text.trim())

@@ -382,8 +382,10 @@ const PLAINTEXT: &str = "PLAINTEXT";
 
 fn listeners(values: &Values<'_>, machine: &Machine) -> Result<Vec<Listener>, OptionsError> {
     let mut protocols = Vec::new();
-    for entry in values.list("listener.security.protocol.map") {
-        let (name, protocol) = entry.split_once(':').ok_or_else(|| OptionsError::BadProtocolEntry(entry.clone()))?;
+    let map = values.text("listener.security.protocol.map").unwrap_or_default();
+    for entry in map.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+        let bad = || OptionsError::BadProtocolEntry(entry.to_owned());
+        let (name, protocol) = entry.split_once(':').ok_or_else(bad)?;
         protocols.push((name.trim().to_ascii_uppercase(), protocol.trim().to_owned()));
     }
     let for_controllers: Vec<String> =

@@ -264,18 +264,21 @@ static OWN: &[Row] = &[
     },
     kafkas(
         "listener.security.protocol.map",
-        Kind::List,
+        Kind::Text,
         "SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT",
         Group::Broker,
         "The protocol of each listener's name. Only listeners of `PLAINTEXT` can be served.",
     ),
-    kafkas(
-        "controller.listener.names",
-        Kind::List,
-        "",
-        Group::Broker,
-        "Names of listeners that are for controllers. They are not served: there is no quorum.",
-    ),
+    Row {
+        default: None,
+        ..kafkas(
+            "controller.listener.names",
+            Kind::List,
+            "",
+            Group::Broker,
+            "Names of listeners that are for controllers. They are not served: there is no quorum.",
+        )
+    },
     kafkas(
         "socket.request.max.bytes",
         POSITIVE,

@@ -138,7 +138,7 @@ pub fn check_size(actions: &[Action]) -> Result<(), Refusal> {
         return Err(Refusal::new(ErrorCode::InvalidConfig, sentence));
     }
     if records > MAX_RECORDS {
-        return Err(Refusal::new(ErrorCode::PolicyViolation, TOO_MANY_PARTITIONS));
+        return Err(Refusal::new(ErrorCode::PolicyViolation, TOO_MANY_RECORDS));
     }
     if bytes > MAX_BYTES {
         let sentence = format!("The request changes more than the {MAX_BYTES} bytes of metadata that one request may.");
@@ -151,6 +151,9 @@ pub fn check_size(actions: &[Action]) -> Result<(), Refusal> {
 const MAX_TEXT_BYTES: usize = 32_767;
 
 /// Kafka's sentence for requests that would make more than 10,000 records.
+pub const TOO_MANY_RECORDS: &str = "Unable to perform excessively large batch operation.";
+
+/// Kafka's sentence for requests that would create more than 10,000 partitions.
 pub const TOO_MANY_PARTITIONS: &str = "Excessively large number of partitions per request.";
 
 #[cfg(test)]
@@ -211,7 +214,7 @@ mod tests {
         let grow = |to| Action::AddPartitions { id, from: 0, to };
         assert_eq!(check_size(&[grow(4_000), grow(6_000)]), Ok(()));
         let refusal = check_size(&[grow(4_000), grow(6_001)]).unwrap_err();
-        assert_eq!(refusal, Refusal::new(ErrorCode::PolicyViolation, TOO_MANY_PARTITIONS));
+        assert_eq!(refusal, Refusal::new(ErrorCode::PolicyViolation, TOO_MANY_RECORDS));
         let long = Action::SetConfigs {
             target: crate::catalog::ConfigTarget::AllBrokers,
             changes: vec![("k".to_owned(), Some("v".repeat(32_767))); 40],

@@ -170,7 +170,7 @@ mod tests {
                 39,
                 Some("The manual partition assignment includes broker 2, but no such broker is registered."),
             ),
-            (topic("plain", i32::MAX, None), 44, Some("Excessively large number of partitions per request.")),
+            (topic("plain", i32::MAX, None), 44, Some("Unable to perform excessively large batch operation.")),
         ];
         for (topic, code, message) in cases {
             let request = request(vec![topic]);

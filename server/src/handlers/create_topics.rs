@@ -189,9 +189,8 @@ fn check_partitions(topic: &CreatableTopic<'_>, image: &Image, options: &TopicOp
     let replicas = if topic.replication_factor == -1 { options.replication_factor } else { topic.replication_factor };
     if replicas > 1 {
         let sentence = format!(
-            "Unable to replicate the partition {replicas} time(s): The target replication factor of {replicas} cannot \
-             be \
-             reached because only 1 broker(s) are registered."
+            "Unable to replicate the partition {replicas} time(s): The target replication factor of {replicas} cannot be \
+             reached because only 1 broker(s) are registered or some brokers have all their log directories cordoned."
         );
         return Err(Refusal::new(ErrorCode::InvalidReplicationFactor, sentence));
     }
@@ -232,6 +231,8 @@ fn describe_configs<'a>(own: &Configs, image: &Image, texts: &'a Texts) -> Vec<C
     let shown = TOPIC_CONFIGS.iter().filter(|row| row.effect != Effect::Internal || own.contains_key(row.name));
     let describe = |row: &'static crate::config::topic::TopicConfig| {
         let (value, source) = row.effective(own, image.layers());
+        // The topic's own are told as they were given.
+        let value = own.get(row.name).cloned().or(value);
         CreatableTopicConfigs {
             name: row.name,
             value: value.map(|value| texts.push_get(value)),
@@ -334,7 +335,7 @@ mod tests {
         assert!(configs.is_sorted_by_key(|it| it.name));
         assert_eq!(configs.len(), TOPIC_CONFIGS.len() - 1, "all but the internal one");
         let row = |name| configs.iter().find(|it| it.name == name).map(|it| (it.value.unwrap(), it.config_source));
-        assert_eq!(row("cleanup.policy"), Some(("delete,compact", 1)));
+        assert_eq!(row("cleanup.policy"), Some(("delete, compact", 1)));
         assert_eq!(row("retention.ms"), Some(("7", 3)));
         assert_eq!(row("segment.bytes"), Some(("2000000", 4)));
         assert_eq!(row("segment.ms"), Some(("604800000", 5)));
@@ -361,7 +362,7 @@ mod tests {
                 one(1, 3),
                 38,
                 "Unable to replicate the partition 3 time(s): The target replication factor of 3 cannot be reached \
-                 because only 1 broker(s) are registered.",
+                 because only 1 broker(s) are registered or some brokers have all their log directories cordoned.",
             ),
             (
                 with("a", &[("retention.ms", None), ("segment.ms", None)]),

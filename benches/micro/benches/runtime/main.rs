@@ -94,17 +94,19 @@ fn main() {
     let cases = (0..CASES.len()).filter(|&c| options.case.as_ref().is_none_or(|name| name == CASES[c].name));
     let cases: Vec<usize> = cases.collect();
     assert!(!chosen.is_empty() && !cases.is_empty(), "no such version or case");
+    let mut raw = options.raw.as_deref().map(Raw::create);
     let mut runs = Vec::new();
     for pass in 0..2 * options.rounds {
         for &case in &cases {
             for at in 0..chosen.len() {
                 let version = if pass % 2 == 0 { chosen[at] } else { chosen[chosen.len() - 1 - at] };
-                runs.push(run(case, version, pass, &options));
+                let run = run(case, version, pass, &options);
+                if let Some(raw) = &mut raw {
+                    raw.write(&run);
+                }
+                runs.push(run);
             }
         }
-    }
-    if let Some(path) = &options.raw {
-        write_raw(path, &runs);
     }
     for &case in &cases {
         print_table(case, &chosen, &runs);
@@ -241,17 +243,24 @@ fn quartiles(mut values: Vec<f64>) -> [f64; 3] {
     })
 }
 
-/// One line per run, in the order of the runs.
-fn write_raw(path: &str, runs: &[Run]) {
-    let mut file = File::create(path).unwrap_or_else(|error| panic!("{path}: {error}"));
-    let mut text =
-        String::from("pass,case,version,requests,bytes,receives,wall_ns,server_cpu_ns,generator_cpu_ns,other_cpu_ns\n");
-    for run in runs {
-        let Served { requests, bytes, receives, cpu_ns, wall_ns } = run.served;
-        text += &format!(
-            "{},{},{},{requests},{bytes},{receives},{wall_ns},{cpu_ns},{},{}\n",
-            run.pass, CASES[run.case].name, VERSIONS[run.version].0, run.generator_ns, run.other_ns
-        );
+/// The raw data: one line per run, in the order of the runs.
+struct Raw(File);
+
+impl Raw {
+    fn create(path: &str) -> Raw {
+        let mut file = File::create(path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let columns = "pass,case,version,requests,bytes,receives,wall_ns,server_cpu_ns,generator_cpu_ns,other_cpu_ns\n";
+        file.write_all(columns.as_bytes()).expect("room on the disk");
+        Raw(file)
     }
-    file.write_all(text.as_bytes()).unwrap_or_else(|error| panic!("{path}: {error}"));
+
+    fn write(&mut self, run: &Run) {
+        let Served { requests, bytes, receives, cpu_ns, wall_ns } = run.served;
+        let (case, version) = (CASES[run.case].name, VERSIONS[run.version].0);
+        let Run { pass, generator_ns, other_ns, .. } = run;
+        let line = format!(
+            "{pass},{case},{version},{requests},{bytes},{receives},{wall_ns},{cpu_ns},{generator_ns},{other_ns}\n"
+        );
+        self.0.write_all(line.as_bytes()).expect("room on the disk");
+    }
 }

@@ -105,8 +105,11 @@ pub(crate) fn serve(case: Case, how: Receive, work: Work, ready: &Sender<SocketA
         }
         enter(&mut ring, true);
         loop {
+            let before = completions.len();
             completions.extend(ring.completion().map(|cqe| (cqe.user_data(), cqe.result(), cqe.flags())));
-            if !ring.submission().taskrun() {
+            // The flag alone does not end the loop: another core sets it after it has queued its work, and when this one
+            // takes the work in between, the flag stays set with nothing behind it until more comes.
+            if completions.len() == before || !ring.submission().taskrun() {
                 break;
             }
             enter(&mut ring, false);

@@ -65,6 +65,7 @@ pub static APIS: &[Api] = &[
     Api { key: ApiKey::Fetch, min: 4, max: 18, handler: Handler::Fetch },
     Api { key: ApiKey::ListOffsets, min: 1, max: 11, handler: task!(list_offsets) },
     Api { key: ApiKey::Metadata, min: 0, max: 13, handler: task!(metadata) },
+    Api { key: ApiKey::FindCoordinator, min: 0, max: 6, handler: task!(find_coordinator) },
     Api { key: ApiKey::ApiVersions, min: 0, max: 4, handler: task!(api_versions) },
     Api { key: ApiKey::CreateTopics, min: 2, max: 7, handler: controller!(create_topics::handle) },
     Api { key: ApiKey::DeleteTopics, min: 1, max: 6, handler: controller!(delete_topics::handle) },

@@ -48,6 +48,8 @@ import org.apache.kafka.common.message.FetchRequestData.FetchPartition;
 import org.apache.kafka.common.message.FetchRequestData.FetchTopic;
 import org.apache.kafka.common.message.FetchRequestData.ForgottenTopic;
 import org.apache.kafka.common.message.FetchResponseData;
+import org.apache.kafka.common.message.FindCoordinatorRequestData;
+import org.apache.kafka.common.message.FindCoordinatorResponseData;
 import org.apache.kafka.common.message.IncrementalAlterConfigsRequestData;
 import org.apache.kafka.common.message.IncrementalAlterConfigsRequestData.AlterConfigsResource;
 import org.apache.kafka.common.message.IncrementalAlterConfigsRequestData.AlterableConfig;
@@ -85,6 +87,8 @@ import org.apache.kafka.common.requests.ResponseHeader;
 public final class Capture {
     private static final String TOPIC = "golden";
     private static final String MISSING = "missing";
+    private static final byte GROUP = 0;
+    private static final byte TRANSACTION = 1;
     /** The topic that holds these timestamps keeps its records for ever. */
     private static final long TIME = 1_760_000_000_000L;
 
@@ -112,6 +116,7 @@ public final class Capture {
             capture.configs();
             capture.cluster();
             capture.deletions();
+            capture.coordinators();
             capture.write(Path.of(args[1]));
         }
     }
@@ -384,6 +389,33 @@ public final class Capture {
             }
             ask(topics, version, "some", request);
         }
+    }
+
+    private void coordinators() throws Exception {
+        ApiKeys find = ApiKeys.FIND_COORDINATOR;
+        for (byte type : new byte[] {GROUP, TRANSACTION}) {
+            // Kafka creates its internal topics when they are asked for first, and has no coordinators meanwhile.
+            FindCoordinatorResponseData answer;
+            do {
+                byte[] sent = encode(new RequestHeader(find, latest(find), "golden", ++correlation), coordinators(type, "first"));
+                answer = (FindCoordinatorResponseData) decode(find, latest(find), exchange(sent));
+            } while (answer.coordinators().get(0).errorCode() == Errors.COORDINATOR_NOT_AVAILABLE.code());
+        }
+        for (short version : versions(find)) {
+            if (version < 4) {
+                ask(find, version, "group", new FindCoordinatorRequestData().setKey("readers"));
+                ask(find, version, "transaction", new FindCoordinatorRequestData().setKeyType(TRANSACTION).setKey("writers"));
+                ask(find, version, "unknown-type", new FindCoordinatorRequestData().setKeyType((byte) 9).setKey("x"));
+            } else {
+                ask(find, version, "group", coordinators(GROUP, "readers", "others"));
+                ask(find, version, "transaction", coordinators(TRANSACTION, "writers"));
+                ask(find, version, "nothing", coordinators(GROUP));
+            }
+        }
+    }
+
+    private static FindCoordinatorRequestData coordinators(byte type, String... keys) {
+        return new FindCoordinatorRequestData().setKeyType(type).setCoordinatorKeys(List.of(keys));
     }
 
     /** The versions that a broker serves unless it is told to serve unstable ones. */

@@ -400,7 +400,8 @@ impl Fetch {
             high_watermark: got.high_watermark,
             last_stable_offset: got.last_stable,
             log_start_offset: got.log_start,
-            aborted_transactions: (self.read_committed && got.error == ErrorCode::None).then_some(&[]),
+            // Kafka has an empty list as well where there is no such partition.
+            aborted_transactions: (!got.was_read || self.read_committed && got.error == ErrorCode::None).then_some(&[]),
             diverging_epoch: got.diverging,
             records_len: Some(got.data.bytes),
             ..FetchedPartition::default()

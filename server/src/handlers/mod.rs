@@ -14,6 +14,7 @@ pub mod describe_topic_partitions;
 mod epochs;
 pub mod fetch;
 pub mod fetch_session;
+pub mod find_coordinator;
 pub mod init_producer_id;
 pub mod list_offsets;
 pub mod metadata;

@@ -152,7 +152,10 @@ impl Ring {
                 break;
             }
             self.0.enter(Wait::No, self);
-            self.0.reap();
+            // The flag can outlive the work: the kernel sets it after queueing, and this core may have done it in between.
+            if self.0.reap() == 0 {
+                break;
+            }
         }
     }
 }
@@ -269,7 +272,7 @@ impl Shared {
         }
     }
 
-    fn reap(&self) {
+    fn reap(&self) -> u64 {
         let mut ring = self.ring.borrow_mut();
         let mut count = 0;
         // The slab is borrowed per completion, because a waker may run code that looks at it. No waker touches the ring.
@@ -283,6 +286,7 @@ impl Shared {
         let mut stats = self.stats.get();
         stats.cqes += count;
         self.stats.set(stats);
+        count
     }
 
     #[inline]

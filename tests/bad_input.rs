@@ -2,7 +2,7 @@
 
 use harness::broker::{Broker, Peer};
 use harness::raw::{self, Connection, Producer};
-use harness::{cache, suite};
+use harness::suite;
 use wire::api::ApiKey;
 use wire::error::ErrorCode;
 use wire::header::{self, RequestHeader};
@@ -34,9 +34,7 @@ fn metadata_works(bootstrap: &str) {
 
 /// KIP-511: a client of a newer version learns the versions from the refusal.
 #[test]
-#[ignore = "starts a broker"]
 fn unknown_version_of_api_versions_is_answered() {
-    let _machine = cache::whole_machine();
     let (_broker, mut connection) = start("bad-api-versions");
     // A flexible header (its tags empty), then a body of a version that nobody knows.
     connection.send_frame(&frame(18, 99, &[0, 1, 2, 3])).expect("sent");
@@ -56,9 +54,7 @@ fn unknown_version_of_api_versions_is_answered() {
 
 /// Kafka closes the connection on everything that it cannot read, since it cannot know what comes next.
 #[test]
-#[ignore = "starts a broker"]
 fn unreadable_requests_close_the_connection() {
-    let _machine = cache::whole_machine();
     let (broker, _) = start("bad-frames");
     let huge = i32::MAX.to_be_bytes();
     let metadata_v9 = |body: &[u8]| frame(3, 9, &[&[0][..], body].concat());
@@ -89,9 +85,7 @@ fn unreadable_requests_close_the_connection() {
 
 /// librdkafka sends some behind Metadata requests.
 #[test]
-#[ignore = "starts a broker"]
 fn bytes_behind_a_request_are_ignored() {
-    let _machine = cache::whole_machine();
     let (_broker, mut connection) = start("trailing-bytes");
     for version in [1, 12] {
         let mut request = Vec::new();
@@ -107,9 +101,7 @@ fn bytes_behind_a_request_are_ignored() {
 }
 
 #[test]
-#[ignore = "starts a broker"]
 fn damaged_batches_are_refused_and_leave_no_trace() {
-    let _machine = cache::whole_machine();
     let (_broker, mut connection) = start("bad-batches");
     let good = raw::batch(None, &[b"one".to_vec(), b"two".to_vec()]);
     let change = |at: usize, bytes: &[u8]| {
@@ -164,9 +156,7 @@ fn damaged_batches_are_refused_and_leave_no_trace() {
 
 /// A request without acknowledgement has no answer to carry an error, so Kafka closes the connection.
 #[test]
-#[ignore = "starts a broker"]
 fn unacknowledged_requests_have_no_answer() {
-    let _machine = cache::whole_machine();
     let (broker, mut connection) = start("acks-0");
     let batch = raw::batch(None, &[b"quiet".to_vec()]);
     connection.send_produce(TOPIC, 0, &batch, 0).expect("sent");
@@ -183,9 +173,7 @@ fn unacknowledged_requests_have_no_answer() {
 }
 
 #[test]
-#[ignore = "starts a broker"]
 fn pipelined_requests_are_answered_in_order() {
-    let _machine = cache::whole_machine();
     let (broker, mut connection) = start("pipelined");
     let mut other = Connection::open(&broker.bootstrap()).expect("a connection");
     // The first one waits for data that comes last; everything behind it must wait for its turn to be answered.
@@ -212,9 +200,7 @@ fn pipelined_requests_are_answered_in_order() {
 
 /// A frame may arrive byte by byte, and many may arrive at once.
 #[test]
-#[ignore = "starts a broker"]
 fn frames_arrive_in_any_pieces() {
-    let _machine = cache::whole_machine();
     let (_broker, mut connection) = start("pieces");
     let mut one = Vec::new();
     let head = RequestHeader { api: ApiKey::Metadata, version: 12, correlation_id: 5, client_id: None };
@@ -232,9 +218,7 @@ fn frames_arrive_in_any_pieces() {
 }
 
 #[test]
-#[ignore = "starts a broker"]
 fn idle_fetch_is_answered_when_its_time_is_over() {
-    let _machine = cache::whole_machine();
     let (_broker, mut connection) = start("idle-fetch");
     let correlation_id = connection.send_fetch(TOPIC, 0, 0, 50, 1).expect("sent");
     let fetched = connection.fetched(correlation_id).expect("an answer");
@@ -243,9 +227,7 @@ fn idle_fetch_is_answered_when_its_time_is_over() {
 
 /// The sequence of a producer is checked across restarts: what was written is remembered.
 #[test]
-#[ignore = "starts a broker"]
 fn producer_sequences_survive_a_restart() {
-    let _machine = cache::whole_machine();
     let (mut broker, mut connection) = start("sequences");
     let (id, epoch) = connection.init_producer().expect("a producer id");
     let batch = |sequence: i32| {

@@ -262,7 +262,12 @@ fn spawn(weir: &str, port: u16, dir: &Path) -> Child {
         Ok(count) if count.get() > 1 => "0,1",
         _ => "0",
     };
-    Command::new(weir)
+    let mut command = Command::new(weir);
+    // Variables that begin so are settings of the broker, or ours, which it would refuse.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"WEIR_")) {
+        command.env_remove(name);
+    }
+    command
         .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--cores", cores, "--data-dir"])
         .arg(dir.join(DATA_DIR))
         .arg("--ready-file")

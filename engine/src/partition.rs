@@ -1,6 +1,6 @@
 //! One partition: its log, its producers, the checks that a batch passes before it gets offsets, and who waits for it.
 
-use wire::batch::BatchView;
+use wire::batch::{BatchView, NO_TIMESTAMP};
 
 use crate::cache::ChunkId;
 use crate::direct::Direct;
@@ -170,9 +170,10 @@ impl Partition {
         }
         if !self.config.log_append_time {
             let time_ms = batch.max_timestamp();
-            if time_ms.saturating_sub(now_ms) > self.config.timestamp_after_max_ms
-                || now_ms.saturating_sub(time_ms) > self.config.timestamp_before_max_ms
-            {
+            // Records without a timestamp lie within any bounds.
+            let is_out_of_bounds = time_ms.saturating_sub(now_ms) > self.config.timestamp_after_max_ms
+                || now_ms.saturating_sub(time_ms) > self.config.timestamp_before_max_ms;
+            if time_ms != NO_TIMESTAMP && is_out_of_bounds {
                 return Err(AppendError::InvalidTimestamp);
             }
         }

@@ -546,8 +546,6 @@ fn batches_that_break_a_rule_are_refused_with_kafkas_errors() {
             ("length 3", changed(8, &[0, 0, 0, 3]), ErrorCode::CorruptMessage, vec![]),
             ("crc", changed(17, &[0, 0, 0, 0]), ErrorCode::CorruptMessage, vec![]),
             ("control", changed(21, &[0, 0x20]), ErrorCode::InvalidRecord, vec![]),
-            ("transaction", changed(21, &[0, 0x10]), ErrorCode::InvalidTxnState, vec![]),
-            ("log append time", changed(21, &[0, 8]), ErrorCode::InvalidTimestamp, vec![]),
             ("codec 7", changed(21, &[0, 7]), ErrorCode::UnsupportedCompressionType, vec![]),
             ("base offset", changed(0, &[0, 0, 0, 0, 0, 0, 0, 1]), ErrorCode::InvalidRecord, vec![]),
             ("count", changed(57, &[0, 0, 0, 2]), ErrorCode::InvalidRecord, vec![]),
@@ -570,6 +568,15 @@ fn batches_that_break_a_rule_are_refused_with_kafkas_errors() {
         assert_eq!((produced[0].error, &produced[0].records), (ErrorCode::InvalidRecord, &vec![1]));
         assert_eq!(client.produce(9, &compacted, -1, &[(0, &good)]).await[0].error, ErrorCode::None);
         assert_eq!(client.produce(9, &topic, 2, &[(0, &good)]).await[0].error, ErrorCode::InvalidRequiredAcks);
+        let in_transaction = changed(21, &[0, 0x10]);
+        let produced = client.produce(9, &topic, 1, &[(0, &in_transaction), (1, &good)]).await;
+        assert!(produced.iter().all(|p| p.error == ErrorCode::TransactionalIdAuthorizationFailed), "{produced:?}");
+        let stamped = changed(21, &[0, 8]);
+        let produced = client.produce(9, &topic, 1, &[(0, &stamped)]).await;
+        assert_eq!(produced[0].error, ErrorCode::None);
+        let fetched = client.fetch(12, &fetch_request(12, &topic, &[(0, produced[0].base_offset)])).await;
+        let stored = &fetched.partitions[0].records;
+        assert_eq!((fetched.values(0).len(), stored[22] & 8), (1, 0), "the timestamp type is put right");
         assert_eq!(client.produce(9, &internal, 1, &[(0, &good)]).await[0].error, ErrorCode::InvalidTopicException);
         for (index, good) in [(-1, &good), (2, &good)] {
             let produced = client.produce(9, &topic, 1, &[(index, good)]).await;
@@ -1061,5 +1068,45 @@ fn no_bytes_bring_the_broker_down() {
         }
         let mut client = broker.client().await;
         assert_eq!(client.produce(9, &topic, 1, &[(0, &good), (1, &good)]).await[1].error, ErrorCode::None);
+    });
+}
+
+#[test]
+fn topics_that_ask_for_it_have_each_record_looked_at() {
+    with_broker(2, async |broker| {
+        let early = broker.create("early", 1, &[("message.timestamp.before.max.ms", "1000")]).await;
+        let stamped = broker.create("stamped", 1, &[("message.timestamp.type", "LogAppendTime")]).await;
+        let gzip = broker.create("gzip", 1, &[("compression.type", "gzip")]).await;
+        let plain = broker.create("plain", 1, &[("compression.type", "uncompressed")]).await;
+        let mut client = broker.client().await;
+        let now = broker.cores[0].reactor().unix_ms();
+        let times = |times: &[i64], codec| build(times.iter().map(|time| (None, &b"v"[..], *time)), codec);
+
+        let produced = client.produce(9, &early, 1, &[(0, &times(&[now, now - 100_000, now], Codec::Zstd))]).await;
+        assert_eq!((produced[0].error, &produced[0].records[..]), (ErrorCode::InvalidTimestamp, &[1][..]));
+        for times in [times(&[now, now - 10], Codec::None), times(&[-1], Codec::None)] {
+            assert_eq!(client.produce(9, &early, 1, &[(0, &times)]).await[0].error, ErrorCode::None);
+        }
+
+        let far = times(&[now + 1_000_000_000], Codec::None);
+        assert_eq!(client.produce(9, &stamped, 1, &[(0, &far)]).await[0].error, ErrorCode::None);
+        let mut claimed = far.clone();
+        claimed[22] |= 8;
+        seal(&mut claimed);
+        let produced = client.produce(9, &stamped, 1, &[(0, &claimed)]).await;
+        assert_eq!((produced[0].error, &produced[0].records[..]), (ErrorCode::InvalidTimestamp, &[0][..]));
+
+        for (topic, from, to) in
+            [(&gzip, Codec::None, 1), (&gzip, Codec::Lz4, 1), (&gzip, Codec::Gzip, 1), (&plain, Codec::Snappy, 0)]
+        {
+            let produced = client.produce(9, topic, 1, &[(0, &times(&[now, now], from))]).await;
+            assert_eq!(produced[0].error, ErrorCode::None);
+            let fetched = client.fetch(12, &fetch_request(12, topic, &[(0, produced[0].base_offset)])).await;
+            let stored = Batches::new(&fetched.partitions[0].records).next().unwrap().unwrap();
+            assert_eq!((stored.crc_matches(), stored.attributes().0 & 7, stored.record_count()), (true, to, 2));
+            let mut scratch = Vec::new();
+            let body = stored.decompress(1000, &mut scratch).unwrap();
+            assert!(stored.records_in(body).all(|record| record.unwrap().value == Some(b"v")));
+        }
     });
 }

@@ -27,7 +27,8 @@ use wire::error::ErrorCode;
 use wire::header::RequestHeader;
 use wire::produce::{ProduceResponseWriter, ProduceView, ProducedPartition, RecordFailure, TopicRef};
 
-use super::produce_rules::{self as rules, Checked, Refusal};
+use super::places;
+use super::produce_rules::{self as rules, Checked, Refusal, Terms};
 use crate::api::{RequestError, begin_response, end_response};
 use crate::connection::responses::{Gate, Reply, Ticket};
 use crate::connection::{Connection, Step};
@@ -89,7 +90,7 @@ enum State {
 enum Batch {
     /// In the request.
     InFrame(Range<usize>),
-    /// Recompressed.
+    /// Rewritten.
     Own(Bytes),
 }
 
@@ -145,7 +146,14 @@ pub(crate) fn begin(
     work.version = header.version;
     work.acks = view.acks;
     work.body = body;
+    let terms = Terms {
+        version: header.version,
+        acks: view.acks,
+        client_id: header.client_id,
+        now_ms: shard.reactor().unix_ms(),
+    };
     let image = shard.image();
+    let mut is_transactional = false;
     for topic in view.topics() {
         let known = match topic.topic {
             TopicRef::Name(name) => image.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition),
@@ -153,13 +161,19 @@ pub(crate) fn begin(
         };
         for partition in topic.partitions {
             let state = match known {
-                Ok(topic) => check(topic, partition.index, partition.records, frame, &work, header.client_id),
+                Ok(topic) => check(topic, partition.index, partition.records, frame, terms),
                 Err(error) => Err(Refusal::from(error)),
             };
+            is_transactional |= matches!(&state, Err(refusal) if refusal.error == ErrorCode::InvalidTxnState);
             work.entries.push(Entry { index: partition.index, state: state.unwrap_or_else(State::Refused) });
         }
     }
     drop(image);
+    if is_transactional && view.transactional_id.is_none() {
+        // Nobody may write for a transaction without its id: Kafka then refuses the request as a whole.
+        let refused = || State::Refused(ErrorCode::TransactionalIdAuthorizationFailed.into());
+        work.entries.iter_mut().for_each(|entry| entry.state = refused());
+    }
     go_on(connection, work, frame, frames)
 }
 
@@ -259,22 +273,14 @@ fn finish_job(shard: &Shard, mut job: Job) {
 }
 
 /// Checks what the header of a batch says, and finds where it goes.
-fn check(
-    topic: &Topic,
-    index: i32,
-    records: Option<&[u8]>,
-    frame: &[u8],
-    work: &Work,
-    client_id: Option<&str>,
-) -> Result<State, Refusal> {
-    let place = usize::try_from(index).ok().and_then(|index| topic.partitions.get(index));
-    let place = place.ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    let batch = match rules::check(topic, records, work.version, work.acks, client_id)? {
+fn check(topic: &Topic, index: i32, records: Option<&[u8]>, frame: &[u8], terms: Terms<'_>) -> Result<State, Refusal> {
+    let place = places::place(topic, index)?;
+    let batch = match rules::check(topic, records, terms)? {
         Checked::AsItIs(batch) => {
             let start = batch.as_ptr().addr() - frame.as_ptr().addr();
             Batch::InFrame(start..start + batch.len())
         }
-        Checked::Recompressed(batch) => Batch::Own(batch.into()),
+        Checked::Rewritten(batch) => Batch::Own(batch.into()),
     };
     Ok(State::Checked { core: place.core, slot: place.slot, leader_epoch: place.leader_epoch, batch })
 }
@@ -293,7 +299,8 @@ fn explain(shard: &Shard, work: &Work, at: usize, frame: &[u8], error: AppendErr
         }
         && let Ok(batch) = BatchView::parse(batch.bytes(frame))
     {
-        return rules::timestamps_out_of_bounds(&topic, &batch, shard.reactor().unix_ms());
+        let checked = rules::check_records(&topic, &batch, shard.reactor().unix_ms());
+        return checked.err().unwrap_or_else(|| rules::refusal(error));
     }
     rules::refusal(error)
 }

@@ -1,7 +1,7 @@
 //! What a batch must be for a topic to take it, beyond what the store checks: the rules of Kafka 4.3 and their errors.
 
 use engine::partition::AppendError;
-use wire::batch::{BatchError, BatchHeader, BatchView, NO_TIMESTAMP, Record, Records, TimestampType, layout};
+use wire::batch::{BatchError, BatchHeader, BatchView, NO_TIMESTAMP, TimestampType, layout};
 use wire::compression::{self, Codec, CompressionError};
 use wire::error::ErrorCode;
 
@@ -54,23 +54,27 @@ impl Refusal {
 pub(crate) enum Checked<'a> {
     /// The bytes of the batch, as they came.
     AsItIs(&'a [u8]),
-    /// The same records in the compression of the topic.
-    Recompressed(Vec<u8>),
+    /// The same records in the form of the topic.
+    Rewritten(Vec<u8>),
+}
+
+/// What a produce request says for all its partitions.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms<'a> {
+    pub(crate) version: i16,
+    pub(crate) acks: i16,
+    pub(crate) client_id: Option<&'a str>,
+    /// Wall clock, in milliseconds.
+    pub(crate) now_ms: i64,
 }
 
 /// Checks the records of one partition of a produce request, in the order in which Kafka does: form, acks, topic, batch.
-pub(crate) fn check<'a>(
-    topic: &Topic,
-    records: Option<&'a [u8]>,
-    version: i16,
-    acks: i16,
-    client_id: Option<&str>,
-) -> Result<Checked<'a>, Refusal> {
-    let batch = only_batch(records.unwrap_or_default(), version)?;
-    if !matches!(acks, -1..=1) {
+pub(crate) fn check<'a>(topic: &Topic, records: Option<&'a [u8]>, terms: Terms<'_>) -> Result<Checked<'a>, Refusal> {
+    let batch = only_batch(records.unwrap_or_default(), terms.version)?;
+    if !matches!(terms.acks, -1..=1) {
         return Err(ErrorCode::InvalidRequiredAcks.into());
     }
-    if topic.internal && client_id != Some(ADMIN_CLIENT) {
+    if topic.internal && terms.client_id != Some(ADMIN_CLIENT) {
         return Err(ErrorCode::InvalidTopicException.into());
     }
     let attributes = batch.attributes();
@@ -80,18 +84,16 @@ pub(crate) fn check<'a>(
     if attributes.is_transactional() {
         return Err(ErrorCode::InvalidTxnState.into());
     }
-    if attributes.timestamp_type() == TimestampType::LogAppendTime {
-        let message = "The timestamp type LogAppendTime is the broker's to set".to_owned();
-        return Err(Refusal::with(ErrorCode::InvalidTimestamp, message, Vec::new()));
-    }
     let codec = batch.codec().map_err(|_| ErrorCode::UnsupportedCompressionType)?;
-    if topic.settings.cleanup.compact {
-        check_keys(&batch)?;
+    if needs_records(topic, &batch, terms.now_ms) {
+        check_records(topic, &batch, terms.now_ms)?;
     }
-    match stored_codec(topic) {
-        Some(wanted) if wanted != codec => recompress(&batch, wanted).map(Checked::Recompressed),
-        _ => Ok(Checked::AsItIs(batch.bytes())),
+    let wanted = stored_codec(topic).unwrap_or(codec);
+    // The timestamp type is the broker's to set: a batch that says otherwise is put right, as in Kafka.
+    if wanted != codec || attributes.timestamp_type() == TimestampType::LogAppendTime {
+        return rewrite(&batch, codec, wanted).map(Checked::Rewritten);
     }
+    Ok(Checked::AsItIs(batch.bytes()))
 }
 
 /// The codec in which a topic's batches are stored, if it is not that of their producer.
@@ -122,19 +124,51 @@ pub(crate) fn refusal(error: AppendError) -> Refusal {
     error.into()
 }
 
-/// Names the records of a batch whose timestamps its topic does not allow at `now_ms`.
-pub(crate) fn timestamps_out_of_bounds(topic: &Topic, batch: &BatchView<'_>, now_ms: i64) -> Refusal {
-    let earliest = now_ms.saturating_sub(topic.settings.timestamp_before_max_ms);
-    let latest = now_ms.saturating_add(topic.settings.timestamp_after_max_ms);
+/// Whether the rules of the topic are about single records. Timestamps that are too late show in the batch's header.
+fn needs_records(topic: &Topic, batch: &BatchView<'_>, now_ms: i64) -> bool {
+    let settings = &topic.settings;
+    let is_stamped = batch.attributes().timestamp_type() == TimestampType::LogAppendTime;
+    let is_early = settings.timestamp_before_max_ms < i64::MAX;
+    let is_late = batch.max_timestamp() > now_ms.saturating_add(settings.timestamp_after_max_ms);
+    settings.cleanup.compact || if settings.log_append_time { is_stamped } else { is_early || is_late }
+}
+
+/// Checks each record by the rules of the topic: a compacted one keeps the last record of each key, so each must have one;
+/// timestamps lie within bounds, or are the broker's.
+pub(crate) fn check_records(topic: &Topic, batch: &BatchView<'_>, now_ms: i64) -> Result<(), Refusal> {
+    check_crc(batch)?;
     let mut scratch = Vec::new();
-    let failures = plain_body(batch, &mut scratch).map(|body| {
-        failures(batch.records_in(body), |record| {
-            let fits = record.timestamp == NO_TIMESTAMP || (earliest..=latest).contains(&record.timestamp);
-            (!fits).then(|| format!("Timestamp {} is outside of {earliest} to {latest}", record.timestamp))
-        })
-    });
-    let message = "The batch has timestamps that its topic does not allow".to_owned();
-    Refusal::with(ErrorCode::InvalidTimestamp, message, failures.unwrap_or_default())
+    let records = batch.records_in(plain_body(batch, &mut scratch)?);
+    records.clone().validate().map_err(|_| ErrorCode::InvalidRecord)?;
+    let settings = &topic.settings;
+    let earliest = now_ms.saturating_sub(settings.timestamp_before_max_ms);
+    let latest = now_ms.saturating_add(settings.timestamp_after_max_ms);
+    let is_stamped = batch.attributes().timestamp_type() == TimestampType::LogAppendTime;
+    let mut failures = Vec::new();
+    let mut is_about_time = false;
+    for (index, record) in (0..).zip(records.flatten()) {
+        let in_bounds = record.timestamp == NO_TIMESTAMP || (earliest..=latest).contains(&record.timestamp);
+        let failure = if settings.cleanup.compact && record.key.is_none() {
+            "The record has no key, and the topic is compacted".to_owned()
+        } else if settings.log_append_time && is_stamped {
+            is_about_time = true;
+            "The timestamp type LogAppendTime is the broker's to set".to_owned()
+        } else if !settings.log_append_time && !in_bounds {
+            is_about_time = true;
+            format!("The timestamp {} is outside of {earliest} to {latest}", record.timestamp)
+        } else {
+            continue;
+        };
+        if failures.len() < RECORD_ERRORS {
+            failures.push((index, failure));
+        }
+    }
+    if failures.is_empty() {
+        return Ok(());
+    }
+    let error = if is_about_time { ErrorCode::InvalidTimestamp } else { ErrorCode::InvalidRecord };
+    let message = format!("The topic does not take {} of the batch's records", failures.len());
+    Err(Refusal::with(error, message, failures))
 }
 
 /// The one batch of magic 2 that a partition of a produce request must hold.
@@ -155,7 +189,7 @@ fn only_batch(bytes: &[u8], version: i16) -> Result<BatchView<'_>, Refusal> {
 }
 
 /// Length of the message set or batch of any magic at the front of `bytes`; none if it is not there as a whole.
-fn next_batch(bytes: &[u8]) -> Result<Option<usize>, ErrorCode> {
+fn next_batch(bytes: &[u8]) -> Result<Option<usize>, Refusal> {
     if bytes.len() < UP_TO_MAGIC {
         return Ok(None);
     }
@@ -163,46 +197,32 @@ fn next_batch(bytes: &[u8]) -> Result<Option<usize>, ErrorCode> {
     let length = i32::from_be_bytes(length);
     let magic = bytes[layout::MAGIC];
     if length < MIN_LENGTH || magic > 2 {
-        return Err(ErrorCode::CorruptMessage);
+        let message = format!("A batch of length {length} and magic {} is no batch", magic as i8);
+        return Err(Refusal::with(ErrorCode::CorruptMessage, message, Vec::new()));
     }
     let total = layout::LEADER_EPOCH + length as usize;
     Ok((total <= bytes.len()).then_some(total))
 }
 
-/// A compacted topic keeps the last record of each key, so each record must have one.
-fn check_keys(batch: &BatchView<'_>) -> Result<(), Refusal> {
+/// The batch with its records compressed by `wanted`, and the timestamp type of a producer.
+fn rewrite(batch: &BatchView<'_>, codec: Codec, wanted: Codec) -> Result<Vec<u8>, Refusal> {
     check_crc(batch)?;
-    let mut scratch = Vec::new();
-    let records = batch.records_in(plain_body(batch, &mut scratch)?);
-    records.clone().validate().map_err(|_| ErrorCode::InvalidRecord)?;
-    let failures = failures(records, |record| record.key.is_none().then(|| "The record has no key".to_owned()));
-    if failures.is_empty() {
-        return Ok(());
-    }
-    let message = "A compacted topic takes records with keys only".to_owned();
-    Err(Refusal::with(ErrorCode::InvalidRecord, message, failures))
-}
-
-fn failures<'a>(records: Records<'a>, check: impl Fn(&Record<'a>) -> Option<String>) -> Vec<(i32, String)> {
-    let check = |(index, record): (usize, Result<Record<'a>, _>)| Some((index as i32, check(&record.ok()?)?));
-    records.enumerate().filter_map(check).take(RECORD_ERRORS).collect()
-}
-
-/// The batch with its records compressed by `wanted`.
-fn recompress(batch: &BatchView<'_>, wanted: Codec) -> Result<Vec<u8>, Refusal> {
-    check_crc(batch)?;
-    let mut scratch = Vec::new();
-    let plain = plain_body(batch, &mut scratch)?;
-    batch.records_in(plain).validate().map_err(|_| ErrorCode::InvalidRecord)?;
-    let mut compressed = Vec::new();
-    let body = match wanted {
-        Codec::None => plain,
-        _ => {
-            compression::compress(wanted, plain, &mut compressed).map_err(|_| ErrorCode::UnknownServerError)?;
-            &compressed
+    let (mut plain, mut compressed) = (Vec::new(), Vec::new());
+    let body = if codec == wanted {
+        batch.body()
+    } else {
+        let body = plain_body(batch, &mut plain)?;
+        batch.records_in(body).validate().map_err(|_| ErrorCode::InvalidRecord)?;
+        match wanted {
+            Codec::None => body,
+            _ => {
+                compression::compress(wanted, body, &mut compressed).map_err(|_| ErrorCode::UnknownServerError)?;
+                &compressed
+            }
         }
     };
-    let header = BatchHeader { attributes: batch.attributes().with_codec(wanted), ..batch.header() };
+    let attributes = batch.attributes().with_codec(wanted).with_timestamp_type(TimestampType::CreateTime);
+    let header = BatchHeader { attributes, ..batch.header() };
     let mut out = Vec::new();
     header.write(body, &mut out).map_err(|_| ErrorCode::MessageTooLarge)?;
     Ok(out)

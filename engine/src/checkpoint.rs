@@ -43,12 +43,13 @@ impl Store {
                 return failed.into();
             }
             let was_short = self.state().memory_short;
-            if let Err(error) = self.checkpoint(false).await {
-                return self.fail(&error).into();
-            }
+            let has_freed = match self.checkpoint(false).await {
+                Ok(has_freed) => has_freed,
+                Err(error) => return self.fail(&error).into(),
+            };
             // Readers hold what this checkpoint could not free, and give it back without a word. Without a pause whoever
             // wants it would ask for a checkpoint each turn.
-            if was_short && self.state_mut().is_out_of_memory() {
+            if was_short && !has_freed {
                 self.pause().await;
             }
         }
@@ -59,8 +60,8 @@ impl Store {
         self.shared.reactor.sleep_until(until_ns).await;
     }
 
-    /// Flushes what has to be flushed; `everything` means all that is durable.
-    pub(crate) async fn checkpoint(&self, everything: bool) -> io::Result<()> {
+    /// Flushes what has to be flushed; `everything` means all that is durable. Returns whether anything was.
+    pub(crate) async fn checkpoint(&self, everything: bool) -> io::Result<bool> {
         let _turn = self.shared.checkpoint_turn.enter().await;
         let journal = &self.shared.journal;
         // A file may be full of groups whose commit is still being written: what they hold cannot be flushed yet.
@@ -76,10 +77,10 @@ impl Store {
         };
         let flushed = self.flush(&slots).await;
         self.state_mut().end_flush(&slots);
-        flushed?;
+        let has_flushed = flushed?;
         if let Some(target) = full {
             self.carry_below(target).await?;
-            journal.free_up_to(target);
+            journal.free_up_to(&self.shared.reactor, target).await?;
         }
         debug_assert!(newest <= self.state().gather.seq);
         // Where the journal is still short a commit is in flight, whose end frees it, and wakes the waiters.
@@ -88,25 +89,28 @@ impl Store {
         }
         // A commit that lacked memory can be completed now.
         self.shared.work.notify();
-        Ok(())
+        Ok(has_flushed || full.is_some())
     }
 
     /// Writes what is durable of these partitions to their segments, whole blocks, and completes rolled segments.
-    async fn flush(&self, slots: &[Slot]) -> io::Result<()> {
+    /// Returns whether there was anything to write.
+    async fn flush(&self, slots: &[Slot]) -> io::Result<bool> {
         let mut staging = self.state_mut().staging.take().expect("checkpoints take turns");
         let result = self.flush_through(&mut staging, slots).await;
         self.state_mut().staging = Some(staging);
         result
     }
 
-    async fn flush_through(&self, staging: &mut ChunkWriter, slots: &[Slot]) -> io::Result<()> {
+    async fn flush_through(&self, staging: &mut ChunkWriter, slots: &[Slot]) -> io::Result<bool> {
         let mut next = 0;
+        let mut has_written = false;
         loop {
             assert!(staging.clear(), "a write of the last round still holds the chunk");
             let mut pieces = self.state().plan(slots, &mut next, staging);
             if pieces.is_empty() {
-                return Ok(());
+                return Ok(has_written);
             }
+            has_written = true;
             for piece in &mut pieces {
                 let end = piece.pos + piece.bytes.len() as u64;
                 piece.file = self.segment_file(piece.slot, piece.base, end).await?;
@@ -226,6 +230,7 @@ impl Store {
     /// Waits until there is a chance of memory. No commit can be waited for here: it may be lacking the same memory.
     /// `in_turn`: the caller is the checkpoint, for which nobody else flushes.
     async fn make_memory(&self, in_turn: bool) -> io::Result<()> {
+        let mut has_freed = false;
         if in_turn {
             let slots = {
                 let mut state = self.state_mut();
@@ -234,7 +239,7 @@ impl Store {
             };
             let flushed = self.flush(&slots).await;
             self.state_mut().end_flush(&slots);
-            flushed?;
+            has_freed = flushed?;
         } else {
             self.state_mut().memory_short = true;
             self.shared.pressure.notify();
@@ -244,7 +249,7 @@ impl Store {
             return Err(failed.into());
         }
         self.shared.work.notify();
-        if self.state_mut().is_out_of_memory() {
+        if in_turn && !has_freed {
             self.pause().await;
         }
         Ok(())

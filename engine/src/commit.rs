@@ -161,7 +161,6 @@ impl Store {
     async fn write(&self, commit: &Commit) -> io::Result<()> {
         let reactor = &self.shared.reactor;
         let journal = &self.shared.journal;
-        let mut files: Vec<File> = Vec::new();
         let mut writes: Vec<Task<'_>> = Vec::new();
         let mut segments: BTreeMap<(Slot, i64), File> = BTreeMap::new();
         for write in &commit.writes {
@@ -174,9 +173,6 @@ impl Store {
         for group in &commit.groups {
             let len = group.bytes.len() as u64;
             let place = self.when_there_is_space(async || journal.place(reactor, group.seq, len).await).await?;
-            if files.is_empty() || place.pos == 0 {
-                files.push(place.file.clone());
-            }
             if journal.is_direct() {
                 writes
                     .push(Box::pin(async move { reactor.write_at(&place.file, place.pos, group.bytes.clone()).await }));
@@ -186,6 +182,8 @@ impl Store {
         }
         all(writes).await?;
         if commit.sync {
+            // Also the files of commits that went without a sync: recovery reads a journal up to its first gap.
+            let mut files = journal.take_unsynced();
             files.extend(segments.into_values());
             all(files.iter().map(|file| Box::pin(reactor.fdatasync(file)) as Task<'_>).collect()).await?;
         }
@@ -193,7 +191,11 @@ impl Store {
             let store = self.clone();
             reactor.spawn(async move {
                 // A disk that is full now may not be when the file is needed, and then the error has a reader.
-                let _ = store.shared.journal.add_file(&store.shared.reactor).await;
+                if let Err(error) = store.shared.journal.add_file(&store.shared.reactor).await
+                    && !is_full(&error)
+                {
+                    store.fail(&error);
+                }
             });
         }
         Ok(())

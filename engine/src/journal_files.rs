@@ -33,16 +33,25 @@ pub(crate) struct JournalFiles {
     creating: Cell<bool>,
 }
 
+struct JournalFile {
+    file: File,
+    number: usize,
+    /// Groups were written to it that no sync has covered: in the class `Os` most commits go without.
+    is_unsynced: bool,
+}
+
 struct Files {
-    active: File,
+    active: JournalFile,
     /// Bytes of the active file that are taken.
     pos: u64,
     /// The newest group in the active file.
     last_seq: u64,
     /// Full files, oldest first, with their newest group.
-    full: VecDeque<(File, u64)>,
-    free: Vec<File>,
-    created: usize,
+    full: VecDeque<(JournalFile, u64)>,
+    free: Vec<JournalFile>,
+    /// Files there are.
+    count: usize,
+    next_number: usize,
 }
 
 impl JournalFiles {
@@ -59,7 +68,15 @@ impl JournalFiles {
         let path = dir.join(name.of_file(0));
         let active = create(reactor, &path, direct, limits.journal_file_bytes, &zeros).await?;
         reactor.sync_dir(&dir).await?;
-        let files = Files { active, pos: 0, last_seq: 0, full: VecDeque::new(), free: Vec::new(), created: 1 };
+        let files = Files {
+            active: JournalFile { file: active, number: 0, is_unsynced: false },
+            pos: 0,
+            last_seq: 0,
+            full: VecDeque::new(),
+            free: Vec::new(),
+            count: 1,
+            next_number: 1,
+        };
         Ok(JournalFiles {
             dir,
             name,
@@ -111,13 +128,21 @@ impl JournalFiles {
         let pos = files.pos;
         files.pos += len;
         files.last_seq = seq;
-        Some(Place { file: files.active.clone(), pos })
+        files.active.is_unsynced = true;
+        Some(Place { file: files.active.file.clone(), pos })
+    }
+
+    /// The files with groups that no sync has covered. The caller syncs them, or nothing ever counts as durable again.
+    pub(crate) fn take_unsynced(&self) -> Vec<File> {
+        let files = &mut *self.files.borrow_mut();
+        let all = files.full.iter_mut().map(|(file, _)| file).chain([&mut files.active]);
+        all.filter_map(|file| std::mem::take(&mut file.is_unsynced).then(|| file.file.clone())).collect()
     }
 
     /// Creates one more file.
     pub(crate) async fn add_file(&self, reactor: &Reactor) -> io::Result<()> {
         self.creating.set(true);
-        let number = self.files.borrow().created;
+        let number = self.files.borrow().next_number;
         let path = self.dir.join(self.name.of_file(number));
         let created = create(reactor, &path, self.direct, self.file_bytes, &self.zeros).await;
         let synced = reactor.sync_dir(&self.dir).await;
@@ -127,8 +152,9 @@ impl JournalFiles {
         let file = created?;
         synced?;
         let files = &mut *self.files.borrow_mut();
-        files.created += 1;
-        files.free.push(file);
+        files.count += 1;
+        files.next_number += 1;
+        files.free.push(JournalFile { file, number, is_unsynced: false });
         Ok(())
     }
 
@@ -136,7 +162,7 @@ impl JournalFiles {
     pub(crate) fn wants_file(&self) -> bool {
         let files = self.files.borrow();
         let room_is_short = files.pos > self.file_bytes / 2;
-        room_is_short && files.free.is_empty() && files.created < self.max_files && !self.creating.get()
+        room_is_short && files.free.is_empty() && files.count < self.max_files && !self.creating.get()
     }
 
     /// True when half of the files are full, so that a checkpoint should free some.
@@ -149,13 +175,28 @@ impl JournalFiles {
         self.files.borrow().full.iter().map(|(_, last_seq)| *last_seq).rfind(|last_seq| *last_seq <= durable)
     }
 
-    /// Frees every full file whose groups are all at or below `seq`.
-    pub(crate) fn free_up_to(&self, seq: u64) {
-        let files = &mut *self.files.borrow_mut();
-        while files.full.front().is_some_and(|(_, last_seq)| *last_seq <= seq) {
-            let (file, _) = files.full.pop_front().expect("looked at above");
-            files.free.push(file);
+    /// Frees every full file whose groups are all at or below `seq`. Files were made in need, perhaps; what is not likely to
+    /// be needed again is removed. The state of very many partitions may fill more files than there should be, so
+    /// it is free files that are counted.
+    pub(crate) async fn free_up_to(&self, reactor: &Reactor, seq: u64) -> io::Result<()> {
+        let mut surplus = Vec::new();
+        {
+            let files = &mut *self.files.borrow_mut();
+            while files.full.front().is_some_and(|(_, last_seq)| *last_seq <= seq) {
+                let (mut file, _) = files.full.pop_front().expect("looked at above");
+                file.is_unsynced = false;
+                if files.free.len() >= self.max_files {
+                    files.count -= 1;
+                    surplus.push(self.dir.join(self.name.of_file(file.number)));
+                } else {
+                    files.free.push(file);
+                }
+            }
         }
+        for path in surplus {
+            reactor.remove_file(&path).await?;
+        }
+        Ok(())
     }
 }
 

@@ -264,7 +264,7 @@ impl Store {
         };
         self.shared.work.notify();
         self.wait_commit(newest).await?;
-        self.checkpoint(true).await
+        self.checkpoint(true).await.map(|_| ())
     }
 
     fn add(&self, partition: Partition) -> Slot {

@@ -1,7 +1,10 @@
 //! Retention by time and by size: the oldest segments go when they are too old or too many, and so do producers that
 //! have been silent for long. Off the request path.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
+use std::task::Poll;
 
 use crate::log::Log;
 use crate::partition::PartitionConfig;
@@ -47,16 +50,31 @@ impl Store {
                 moves.then_some(start)
             };
             if let Some(start) = moved_to {
-                // On a full disk no commit may be possible before there is room. Recovery begins a log at its first
-                // segment.
-                if self.state().health != Health::DiskFull {
-                    self.carry_slots(&[slot]).await?;
-                }
+                self.unless_disk_is_full(self.carry_slots(&[slot])).await?;
                 self.start_is_durable(slot, start);
             }
             self.remove_segments(slot).await?;
         }
         Ok(())
+    }
+
+    /// Waits for the journal to take a new log start, but not on a full disk: no commit may be possible there before
+    /// segments are removed. Nothing is lost by that: recovery begins a log at its first segment.
+    async fn unless_disk_is_full(&self, carried: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+        let mut carried = pin!(carried);
+        poll_fn(|context| {
+            if let Poll::Ready(result) = carried.as_mut().poll(context) {
+                return Poll::Ready(result);
+            }
+            let mut state = self.state_mut();
+            if state.health == Health::DiskFull {
+                return Poll::Ready(Ok(()));
+            }
+            // Woken when the disk is found to be full, among others.
+            state.capacity_waiters.push(context.waker().clone());
+            Poll::Pending
+        })
+        .await
     }
 
     /// Retention by time needs the newest timestamp of the oldest segment, which its index knows.

@@ -372,7 +372,7 @@ impl State {
                 self.direct_writes.push(DirectWrite { slot, segment_base: direct.segment_base, pos, bytes });
             }
             let first = (direct.batch_pos, direct.batch_offset);
-            let writer = self.take_chunk(oversize.then_some(len + BLOCK_BYTES))?;
+            let writer = self.take_append_chunk(oversize.then_some(len + BLOCK_BYTES))?;
             let partition = self.partitions[slot as usize].as_deref_mut().expect("evicting removes no partition");
             let full = partition.direct.take().expect("checked above");
             let mut next = Direct::start(full.segment_base, full.end(), full.rest().as_bytes(), writer);
@@ -391,7 +391,7 @@ impl State {
             }
         }
         if !self.gather.has_room(len) {
-            let writer = self.take_chunk(None)?;
+            let writer = self.take_append_chunk(None)?;
             if let Some(full) = self.gather.change_chunk(writer) {
                 self.cached.push_back(full);
             }
@@ -417,9 +417,9 @@ impl State {
             self.memory_short |= oversize;
             return Err(AppendError::Busy);
         }
-        let writer = self.take_chunk(oversize.then_some(len + BLOCK_BYTES))?;
+        let writer = self.take_append_chunk(oversize.then_some(len + BLOCK_BYTES))?;
         let staging = if missing > 0 {
-            match self.take_chunk(None) {
+            match self.take_append_chunk(None) {
                 Ok(staging) => Some(staging),
                 Err(error) => {
                     self.pool.retire(writer);
@@ -537,8 +537,20 @@ impl State {
 
     /// An empty chunk: a free one, or one whose batches are all in segments, oldest first.
     pub(crate) fn take_chunk(&mut self, large: Option<usize>) -> Result<ChunkWriter, AppendError> {
+        self.take_chunk_above(0, large)
+    }
+
+    /// As [`State::take_chunk`], for appends: they leave a few chunks to readers of segments, who would have no memory
+    /// for as long as the disk is full.
+    fn take_append_chunk(&mut self, large: Option<usize>) -> Result<ChunkWriter, AppendError> {
+        self.take_chunk_above(READ_CHUNKS.min(self.pool.max_chunks() / 8), large)
+    }
+
+    fn take_chunk_above(&mut self, kept: usize, large: Option<usize>) -> Result<ChunkWriter, AppendError> {
+        let chunks = large.map_or(1, |bytes| bytes.div_ceil(self.options.limits.chunk_bytes));
         loop {
             let taken = match large {
+                _ if self.pool.available() < kept + chunks => None,
                 None => self.pool.take(),
                 Some(bytes) => self.pool.take_large(bytes),
             };
@@ -549,17 +561,6 @@ impl State {
                 self.memory_short = true;
                 return Err(AppendError::Busy);
             }
-        }
-    }
-
-    /// True when no chunk can be had at this moment.
-    pub(crate) fn is_out_of_memory(&mut self) -> bool {
-        match self.take_chunk(None) {
-            Ok(writer) => {
-                self.pool.retire(writer);
-                false
-            }
-            Err(_) => true,
         }
     }
 
@@ -600,5 +601,7 @@ impl State {
     }
 }
 
+/// Chunks that appends leave to readers of segments, where the pool is large enough.
+const READ_CHUNKS: usize = 4;
 /// So many small commits in a row take a partition off the direct path.
 const SMALL_COMMITS_LEAVE_DIRECT: u8 = 8;

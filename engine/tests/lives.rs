@@ -342,7 +342,11 @@ async fn retain(core: &Core, known: &Known, random: &mut Random, key: PartitionK
             behind += sent.stored.len() as i64;
             behind >= retention_bytes
         };
-        let limit = if by_size { model.sent.iter().rev().find(kept).map_or(0, |sent| sent.base) } else { all };
+        let limit = if by_size && retention_bytes > 0 {
+            model.sent.iter().rev().find(kept).map_or(0, |sent| sent.base)
+        } else {
+            all
+        };
         model.start_limit = model.start_limit.max(limit);
     });
     core.store.set_config(slot, PartitionConfig { retention_bytes, retention_ms, ..settings(place) });
@@ -598,7 +602,7 @@ fn lives(seed: u64, durability: Durability, crash: Crash) {
         let config = SimConfig {
             seed: plan.seed,
             unix_ms,
-            short_transfer: 20_000,
+            short_transfer: [20_000, 500_000][random.below(2) as usize],
             stall: if random.below(4) == 0 { 5_000 } else { 0 },
             crash_at,
             ..SimConfig::default()

@@ -232,17 +232,23 @@ impl Target {
                 *end = End { pos: entry.end_pos(), offset: entry.end_offset.max(end.offset) };
             }
         }
-        let newest = ends.keys().next_back().copied();
-        // A segment whose successor was begun and that lies before the log's start, or before all that is there, was
-        // deleted by retention; unless it was never complete in a file: then all of it is in the journal, and its
-        // producers may be in no snapshot.
+        let mut newest = ends.keys().next_back().copied();
+        // A segment that lies before the log's start, or before all that is there and is not the newest, was complete
+        // once and has been deleted, and so has all before it. Unless it was never complete in a file: then all of it
+        // is in the journal, and its producers may be in no snapshot.
         let first = on_disk.first().copied().unwrap_or(i64::MAX);
-        ends.retain(|&base, end| {
-            let is_before = end.offset <= log_start || base < first;
-            Some(base) == newest || on_disk.contains(&base) || !is_before || covered(&patches, base, 0) == Ok(end.pos)
+        let deleted = ends.iter().rev().find(|&(base, end)| {
+            let is_before = end.offset <= log_start || (*base < first && Some(*base) != newest);
+            is_before && !on_disk.contains(base) && covered(&patches, *base, 0) != Ok(end.pos)
         });
-
-        let mut newest = newest;
+        if let Some(deleted) = deleted.map(|(&base, _)| base) {
+            ends.retain(|base, _| *base > deleted || on_disk.contains(base));
+            if Some(deleted) == newest {
+                // It went before the journal knew of the segment that follows it, which nothing was appended to.
+                ends.insert(log_start, End { pos: 0, offset: log_start });
+                newest = Some(log_start);
+            }
+        }
         for (base, end) in ends.clone() {
             let completed = self.complete_segment(reactor, limits, journals, &patches, base, end, remarks).await?;
             on_disk.insert(base);

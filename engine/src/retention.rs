@@ -45,13 +45,15 @@ impl Store {
                     self.shared.pressure.notify();
                     continue;
                 }
-                let moves = start > partition.log.log_start;
+                // Also one that the journal did not take in an earlier round.
+                let moves = start > partition.log.durable_start;
                 partition.log.log_start = partition.log.log_start.max(start);
                 moves.then_some(start)
             };
             if let Some(start) = moved_to {
-                self.unless_disk_is_full(self.carry_slots(&[slot])).await?;
-                self.start_is_durable(slot, start);
+                let is_carried = self.unless_disk_is_full(self.carry_slots(&[slot])).await?;
+                let removable = if is_carried { start } else { start.min(self.newest_journaled(slot)) };
+                self.start_is_durable(slot, removable);
             }
             self.remove_segments(slot).await?;
         }
@@ -59,22 +61,36 @@ impl Store {
     }
 
     /// Waits for the journal to take a new log start, but not on a full disk: no commit may be possible there before
-    /// segments are removed. Nothing is lost by that: recovery begins a log at its first segment.
-    async fn unless_disk_is_full(&self, carried: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    /// segments are removed. Nothing is lost by that: recovery begins a log at its first segment. Returns whether the
+    /// journal has it.
+    async fn unless_disk_is_full(&self, carried: impl Future<Output = io::Result<()>>) -> io::Result<bool> {
         let mut carried = pin!(carried);
         poll_fn(|context| {
-            if let Poll::Ready(result) = carried.as_mut().poll(context) {
-                return Poll::Ready(result);
+            if self.state().health == Health::DiskFull {
+                return Poll::Ready(Ok(false));
             }
-            let mut state = self.state_mut();
-            if state.health == Health::DiskFull {
-                return Poll::Ready(Ok(()));
+            if let Poll::Ready(result) = carried.as_mut().poll(context) {
+                return Poll::Ready(result.map(|()| true));
             }
             // Woken when the disk is found to be full, among others.
-            state.capacity_waiters.push(context.waker().clone());
+            self.state_mut().capacity_waiters.push(context.waker().clone());
             Poll::Pending
         })
         .await
+    }
+
+    /// The newest segment that the journal knows for certain. Without the log's new start in the journal, this one has
+    /// to stay: recovery looks for it.
+    fn newest_journaled(&self, slot: Slot) -> i64 {
+        let state = self.state();
+        let Some(partition) = state.live(slot) else { return 0 };
+        let durable = partition.log.durable;
+        let at = partition.log.find_base(durable.segment_base).expect("the segment of the durable end is not sealed");
+        match durable.pos {
+            // It was begun while the log rested: the journal learns of it with the next commit or carry.
+            0 => partition.log.segments[at.saturating_sub(1)].base,
+            _ => durable.segment_base,
+        }
     }
 
     /// Retention by time needs the newest timestamp of the oldest segment, which its index knows.

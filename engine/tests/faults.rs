@@ -259,7 +259,70 @@ fn retention_frees_a_full_disk() {
     }
 }
 
+/// The same when all of a partition has expired and the journal does not know of the next segment yet: the last one
+/// stays, since recovery looks for it, and of those before it nothing comes back.
+#[test]
+fn retention_on_a_full_disk_keeps_what_recovery_looks_for() {
+    let world = World::new(SimConfig { seed: 1, ..SimConfig::default() });
+    let mut random = Random(1);
+    world.reactor.block_on(async {
+        let idle = world.create(0, PartitionConfig { retention_ms: 1000, segment_bytes: 16 << 10, ..config() }).await;
+        let busy = world.create(1, config()).await;
+        // The first segment is all in the journal, the others are not.
+        for size in [100, 16 << 10, 16 << 10] {
+            world.acked(idle, &batch(&mut random, 1, size)).await;
+        }
+        world.store.apply_retention().await.unwrap();
+        world.pause(50).await;
+        world.sim.change(|config| config.capacity_bytes = Some(0));
+        while world.append(busy, &batch(&mut random, 1, 14_000)).await != Err(AppendError::DiskFull) {}
+        world.store.apply_retention().await.unwrap();
+        assert_eq!(world.store.info(idle).unwrap().log_start, 3);
+    });
+    for crash in [Crash::Process, Crash::Power] {
+        let (start, end) = world.recovered(crash)[0];
+        assert!(start <= 2 && end == 3, "{crash:?}: {start} to {end}");
+    }
+    assert!(!world.has_file(&segment(0)) && !world.has_file(&segment(1)));
+    world.reactor.block_on(async {
+        world.sim.change(|config| config.capacity_bytes = None);
+        world.pause(1_000).await;
+        world.store.apply_retention().await.unwrap();
+    });
+    assert!(!world.has_file(&segment(2)));
+    assert_eq!(world.recovered(Crash::Power)[0], (3, 3));
+}
+
 impl World {
+    fn has_file(&self, path: &Path) -> bool {
+        self.sim.crash(Crash::Process, 0).read(path).is_some()
+    }
+
+    /// First offset and end of every partition, as another world recovers them from a crash now. All records between
+    /// are read.
+    fn recovered(&self, crash: Crash) -> Vec<(i64, i64)> {
+        let sim = Sim::with_image(SimConfig::default(), &self.sim.crash(crash, 1));
+        let reactor = Reactor::new(sim.io());
+        let bounds = reactor.block_on(async {
+            let reopened = reopen(&reactor, Path::new(DIR), Durability::Disk, &Limits::tiny()).await;
+            let (store, slots) = reopened.unwrap();
+            let mut bounds = Vec::new();
+            for partition in 0..slots.len() as u32 {
+                let slot = slots[&partition];
+                let info = store.info(slot).unwrap();
+                let mut offset = info.log_start;
+                while offset < info.high_watermark {
+                    for slice in store.read_any(slot, offset).await.unwrap().slices {
+                        offset = wire::batch::Batches::new(slice.as_bytes()).last().unwrap().unwrap().last_offset() + 1;
+                    }
+                }
+                bounds.push((info.log_start, info.high_watermark));
+            }
+            bounds
+        });
+        reactor.drop_tasks();
+        bounds
+    }
     fn recovered_start_is_sane(&self, seed: u64) {
         let image = self.sim.crash(Crash::Power, seed);
         let sim = Sim::with_image(SimConfig::default(), &image);
@@ -433,6 +496,28 @@ fn retention_reclaims_the_last_segment_of_an_idle_partition() {
         assert_eq!(image.read(&segment(0)), None, "its file is still there");
         world.acked(slot, &batch(&mut random, 1, 100)).await;
     });
+}
+
+/// A segment that was deleted before the journal knew of its successor, while the one before it, deleted too, is all in
+/// the journal: the log is empty and goes on where it was.
+#[test]
+fn a_log_is_deleted_to_its_end_before_the_journal_knows_what_follows() {
+    let world = World::new(SimConfig { seed: 1, ..SimConfig::default() });
+    let mut random = Random(1);
+    world.reactor.block_on(async {
+        let slot = world.create(0, PartitionConfig { retention_ms: 1000, segment_bytes: 16 << 10, ..config() }).await;
+        world.acked(slot, &batch(&mut random, 1, 100)).await;
+        world.acked(slot, &batch(&mut random, 1, 16 << 10)).await;
+        // Joins the journal before the checkpoint has completed the first segment.
+        assert_eq!(world.store.delete_records(slot, 2).await.unwrap(), Some(2));
+        for _ in 0..2 {
+            world.store.apply_retention().await.unwrap();
+            world.pause(50).await;
+        }
+        world.store.apply_retention().await.unwrap();
+    });
+    assert!(!world.has_file(&segment(0)) && !world.has_file(&segment(1)));
+    assert_eq!(world.recovered(Crash::Process), [(2, 2)]);
 }
 
 /// Kafka allows 249 characters, which leaves no room for any addition to the directory's name.

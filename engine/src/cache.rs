@@ -19,6 +19,10 @@ use std::sync::Arc;
 
 use crate::limits::BLOCK_BYTES;
 
+/// Huge pages of x86-64 and of AArch64 with 4 KiB pages, in bytes. A chunk that consists of them goes to the disk in a few
+/// large pieces where one of 4 KiB pages takes hundreds: half the time per large write on a virtual disk.
+const HUGE_PAGE_BYTES: usize = 2 << 20;
+
 /// One aligned piece of memory. Only [`ChunkWriter`] writes to it, only [`Slice`] reads from it.
 struct Chunk {
     base: NonNull<u8>,
@@ -34,15 +38,23 @@ unsafe impl Sync for Chunk {}
 
 impl Chunk {
     fn layout(len: usize) -> Layout {
-        Layout::from_size_align(len, BLOCK_BYTES).expect("a chunk's size is bounded by Limits")
+        let align = if len.is_multiple_of(HUGE_PAGE_BYTES) { HUGE_PAGE_BYTES } else { BLOCK_BYTES };
+        Layout::from_size_align(len, align).expect("a chunk's size is bounded by Limits")
     }
 
     fn allocate(len: usize) -> Chunk {
         assert!(len >= BLOCK_BYTES && len.is_multiple_of(BLOCK_BYTES));
         let layout = Chunk::layout(len);
-        // SAFETY: the layout's size is not zero (asserted above). Zeroed, so that no byte is ever uninitialised.
-        let base = unsafe { alloc::alloc_zeroed(layout) };
+        // SAFETY: the layout's size is not zero (asserted above).
+        let base = unsafe { alloc::alloc(layout) };
         let base = NonNull::new(base).unwrap_or_else(|| alloc::handle_alloc_error(layout));
+        if layout.align() == HUGE_PAGE_BYTES {
+            // SAFETY: the range is page-aligned memory that was just allocated; the advice changes no content. Where
+            // the kernel has no huge pages it refuses, and ordinary pages do.
+            unsafe { libc::madvise(base.as_ptr().cast(), len, libc::MADV_HUGEPAGE) };
+        }
+        // SAFETY: the `len` bytes were just allocated. Zeroed, so that no byte is ever uninitialised.
+        unsafe { base.as_ptr().write_bytes(0, len) };
         Chunk { base, len }
     }
 }

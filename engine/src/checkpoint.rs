@@ -10,7 +10,7 @@ use std::io;
 use std::path::Path;
 
 use crate::cache::{ChunkWriter, Slice};
-use crate::io::{File, Open};
+use crate::io::{File, Open, WriteSync};
 use crate::join::all;
 use crate::journal::{Entry, EntryKind};
 use crate::limits::BLOCK_BYTES;
@@ -138,7 +138,7 @@ impl Store {
             .iter()
             .map(|piece| {
                 let file = file(piece);
-                Box::pin(async move { self.write_blocks(&file, piece.pos, &piece.bytes).await }) as _
+                Box::pin(async move { self.write_blocks(&file, piece.pos, &piece.bytes, WriteSync::No).await }) as _
             })
             .collect())
         .await?;
@@ -212,6 +212,8 @@ impl Store {
         loop {
             let (complete, newest) = {
                 let mut state = self.state_mut();
+                // Others rely on it: files are removed or used again. So it is on the disk in either class.
+                state.must_sync = true;
                 while next < slots.len() && state.carry(slots[next]) {
                     next += 1;
                 }

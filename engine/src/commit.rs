@@ -1,8 +1,11 @@
 //! The commit loop: makes appends durable, all that arrived during one commit together in the next.
 //!
-//! A commit writes its journal groups and its direct blocks at once, waits for all of the writes, then syncs every file
-//! that it wrote, waits again, and only then counts as durable. A sync is never submitted before the writes that it
-//! covers have completed: the kernel orders neither by the other.
+//! A commit writes its journal groups and its direct blocks at once, each with a sync of its own that the kernel begins
+//! when the disk has the bytes, and counts as durable when all of them have ended. One commit at a time: two at once were
+//! measured, and on a disk whose flush waits for all writes they took as long together as one after the other.
+//!
+//! In the class `Os` the journal goes through the page cache and is not synced, unless a commit has to be: then what
+//! earlier ones have left unsynced is synced with it, after its own writes have ended.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -13,7 +16,7 @@ use std::task::Poll;
 use crate::cache::Slice;
 use crate::direct::{DirectDone, DirectWrite};
 use crate::gather::ClosedGroup;
-use crate::io::{File, Open};
+use crate::io::{File, Open, WriteSync};
 use crate::join::all;
 use crate::log::Mark;
 use crate::reactor::Reactor;
@@ -161,6 +164,8 @@ impl Store {
     async fn write(&self, commit: &Commit) -> io::Result<()> {
         let reactor = &self.shared.reactor;
         let journal = &self.shared.journal;
+        // A journal past the page cache is that of the class `Disk`, where every commit is durable by itself.
+        let how = if journal.is_direct() { WriteSync::Data } else { WriteSync::No };
         let mut writes: Vec<Task<'_>> = Vec::new();
         let mut segments: BTreeMap<(Slot, i64), File> = BTreeMap::new();
         for write in &commit.writes {
@@ -168,23 +173,21 @@ impl Store {
             // A partition that was deleted meanwhile has nothing left to write.
             let Some(file) = self.segment_file(write.slot, write.segment_base, end).await? else { continue };
             segments.entry((write.slot, write.segment_base)).or_insert_with(|| file.clone());
-            writes.push(Box::pin(async move { self.write_blocks(&file, write.pos, &write.bytes).await }));
+            writes.push(Box::pin(async move { self.write_blocks(&file, write.pos, &write.bytes, how).await }));
         }
         for group in &commit.groups {
             let len = group.bytes.len() as u64;
             let place = self.when_there_is_space(async || journal.place(reactor, group.seq, len).await).await?;
             if journal.is_direct() {
-                writes
-                    .push(Box::pin(async move { reactor.write_at(&place.file, place.pos, group.bytes.clone()).await }));
+                let bytes = group.bytes.clone();
+                writes.push(Box::pin(async move { reactor.write_with(&place.file, place.pos, bytes, how).await }));
             } else {
                 reactor.write_now(&place.file, place.pos, &group.bytes)?;
             }
         }
         all(writes).await?;
-        if commit.sync {
-            // Also the files of commits that went without a sync: recovery reads a journal up to its first gap.
-            let mut files = journal.take_unsynced();
-            files.extend(segments.into_values());
+        if how == WriteSync::No {
+            let files = self.unsynced_files(segments, commit.sync);
             all(files.iter().map(|file| Box::pin(reactor.fdatasync(file)) as Task<'_>).collect()).await?;
         }
         if journal.wants_file() {
@@ -199,6 +202,19 @@ impl Store {
             });
         }
         Ok(())
+    }
+
+    /// Files that are to be synced after a commit's writes, in the class `Os`: none, or all that were written to and not
+    /// synced since. Recovery reads a journal up to its first gap.
+    fn unsynced_files(&self, segments: BTreeMap<(Slot, i64), File>, sync: bool) -> Vec<File> {
+        let mut state = self.state_mut();
+        state.unsynced_segments.extend(segments);
+        if !sync {
+            return Vec::new();
+        }
+        let mut files = self.shared.journal.take_unsynced();
+        files.extend(std::mem::take(&mut state.unsynced_segments).into_values());
+        files
     }
 
     fn finish(&self, commit: &Commit) {
@@ -224,6 +240,9 @@ impl Store {
         state.committed = commit.seq;
         if let Some(group) = commit.groups.last() {
             state.durable_group = Some(group.seq);
+            if commit.sync {
+                state.gather.note_proven(group.seq + 1);
+            }
         }
         if self.shared.journal.wants_checkpoint() {
             self.shared.pressure.notify();
@@ -293,8 +312,8 @@ impl Store {
 
     /// Writes blocks of a segment that no commit or checkpoint has made durable yet. Where the file system does not set
     /// space aside, this is where a full disk shows, and writing them again is harmless.
-    pub(crate) async fn write_blocks(&self, file: &File, pos: u64, bytes: &Slice) -> io::Result<()> {
-        self.when_there_is_space(async || self.shared.reactor.write_at(file, pos, bytes.clone()).await).await
+    pub(crate) async fn write_blocks(&self, file: &File, pos: u64, bytes: &Slice, how: WriteSync) -> io::Result<()> {
+        self.when_there_is_space(async || self.shared.reactor.write_with(file, pos, bytes.clone(), how).await).await
     }
 
     /// Repeats `operation` while the disk is full, with a pause, and keeps appends away until it succeeds.

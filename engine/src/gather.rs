@@ -31,6 +31,8 @@ pub(crate) struct Gather {
     pub(crate) seq: u64,
     /// Groups below it are covered by segments; goes into the next header.
     oldest_needed: u64,
+    /// Groups below it are known to be durable; goes into the next header.
+    proven: u64,
     chunk: Option<FullChunk>,
     open: Option<OpenGroup>,
     entries: Vec<Entry>,
@@ -60,6 +62,7 @@ impl Gather {
             commit: 1,
             seq: 0,
             oldest_needed: 0,
+            proven: 0,
             chunk: None,
             open: None,
             entries: Vec::new(),
@@ -133,6 +136,12 @@ impl Gather {
         self.open.get_or_insert_with(|| OpenGroup::begin(&mut chunk.writer));
     }
 
+    /// Groups below `proven` have become durable: later headers will say so.
+    pub(crate) fn note_proven(&mut self, proven: u64) {
+        debug_assert!(self.proven <= proven && proven <= self.seq);
+        self.proven = proven;
+    }
+
     /// Closes the open group and gives all closed ones to the commit, whose number is counted up.
     pub(crate) fn seal(&mut self) -> Vec<ClosedGroup> {
         self.close_group();
@@ -154,7 +163,7 @@ impl Gather {
             incarnation: self.incarnation,
             salt: self.salt,
             seq: self.seq,
-            commit: self.commit,
+            proven: self.proven,
             oldest_needed: self.oldest_needed,
             data_bytes: data_bytes as u32,
             entries: self.entries.len() as u32,

@@ -26,7 +26,7 @@ pub const ENTRY_BYTES: usize = 80;
 
 /// No segment reaches further: indexes hold positions in 32 bits.
 const MAX_SEGMENT_BYTES: u64 = u32::MAX as u64;
-const MAGIC: u64 = u64::from_le_bytes(*b"WEIRJRN1");
+const MAGIC: u64 = u64::from_le_bytes(*b"WEIRJRN2");
 const CRC_AT: usize = 48;
 const SALT_AT: usize = 52;
 
@@ -48,8 +48,9 @@ pub struct GroupHeader {
     pub salt: u64,
     /// Number of the group in this core's journal and incarnation, without gaps, from 0.
     pub seq: u64,
-    /// The commit to which the group belongs. Group and commit numbers both grow; a large commit has several groups.
-    pub commit: u64,
+    /// Groups below this number were known to be durable when this one was closed. Recovery refuses to go on without
+    /// one of them, and takes no direct block of a later one on trust.
+    pub proven: u64,
     /// Groups below this number are covered by segments and may already be overwritten.
     pub oldest_needed: u64,
     /// Bytes of data.
@@ -155,7 +156,7 @@ pub fn encode_header(header: &GroupHeader, crc: u32) -> [u8; GROUP_HEADER_BYTES]
     out[0..8].copy_from_slice(&MAGIC.to_le_bytes());
     out[8..16].copy_from_slice(&header.incarnation.to_le_bytes());
     out[16..24].copy_from_slice(&header.seq.to_le_bytes());
-    out[24..32].copy_from_slice(&header.commit.to_le_bytes());
+    out[24..32].copy_from_slice(&header.proven.to_le_bytes());
     out[32..40].copy_from_slice(&header.oldest_needed.to_le_bytes());
     out[40..44].copy_from_slice(&header.data_bytes.to_le_bytes());
     out[44..48].copy_from_slice(&header.entries.to_le_bytes());
@@ -233,7 +234,7 @@ impl GroupHeader {
             incarnation: u64::from_le_bytes(fields.take()),
             salt: 0,
             seq: u64::from_le_bytes(fields.take()),
-            commit: u64::from_le_bytes(fields.take()),
+            proven: u64::from_le_bytes(fields.take()),
             oldest_needed: u64::from_le_bytes(fields.take()),
             data_bytes: u32::from_le_bytes(fields.take()),
             entries: u32::from_le_bytes(fields.take()),
@@ -285,7 +286,7 @@ mod tests {
             incarnation: 2,
             salt: 0x0123_4567_89ab_cdef,
             seq: 9,
-            commit: 4,
+            proven: 4,
             oldest_needed: 1,
             data_bytes: data.len() as u32,
             entries: entries.len() as u32,
@@ -302,7 +303,7 @@ mod tests {
     fn a_group_reads_back_as_written() {
         let bytes = group(b"some batches", &[entry(0, 4), entry(4, 8)]);
         let read = Group::parse(&bytes).unwrap();
-        assert_eq!((read.header.seq, read.header.commit, read.file_bytes()), (9, 4, BLOCK_BYTES));
+        assert_eq!((read.header.seq, read.header.proven, read.file_bytes()), (9, 4, BLOCK_BYTES));
         let entries: Vec<Entry> = read.entries().map(Option::unwrap).collect();
         assert_eq!(entries, [entry(0, 4), entry(4, 8)]);
         assert_eq!(read.data_of(&entries[1]), b" batches");

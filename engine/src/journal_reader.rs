@@ -1,9 +1,9 @@
 //! Reads a core's journal back: which groups count, and what they hold for each partition.
 //!
-//! Groups are numbered without gaps, and a commit's groups are only written when the commit before it is durable. So a
-//! group with a bad checksum ends the journal, and its commit was never acknowledged; what the same commit left behind
-//! it, in the next file perhaps, does not count either. A gap that cannot be explained like this is damage: recovery
-//! stops with it rather than lose what was acknowledged.
+//! Groups are numbered without gaps, and each says up to which number all were durable when it was closed. Beyond the
+//! highest such number lies what was being written, in any order, when the journal's writer ended: there the first gap
+//! ends the journal, and what follows it was never acknowledged as being on disk. Below that number no group can be
+//! missing but by damage: recovery stops with it rather than lose what was acknowledged.
 
 use std::io;
 use std::path::PathBuf;
@@ -24,16 +24,15 @@ pub(crate) struct Patch {
     /// Position of the data in the journal file.
     pub(crate) at: u64,
     pub(crate) entry: Entry,
-    /// From the newest commit of its core: direct blocks need proof.
-    pub(crate) newest: bool,
+    /// From a group that is not known to have been durable: direct blocks need proof.
+    pub(crate) unproven: bool,
 }
 
 /// Consecutive groups, over one or more files.
 struct Run {
     first_seq: u64,
-    first_commit: u64,
     last: GroupHeader,
-    patches: Vec<(PartitionKey, u64, Patch)>,
+    patches: Vec<(PartitionKey, Patch)>,
 }
 
 /// Reads one core's journal of one incarnation. The files read are added to `files`.
@@ -52,20 +51,22 @@ pub(crate) async fn read_journal(
         find_groups(reactor, name, file, number, limits, &mut found).await?;
     }
     found.sort_by_key(|group| group.header.seq);
+    let proven = found.iter().map(|group| group.header.proven).max().unwrap_or(0);
 
     let mut runs: Vec<Run> = Vec::new();
     for Found { header, patches } in found {
         if runs.last().is_none_or(|run| run.last.seq + 1 != header.seq) {
-            let (first_seq, first_commit) = (header.seq, header.commit);
-            runs.push(Run { first_seq, first_commit, last: header, patches: Vec::new() });
+            runs.push(Run { first_seq: header.seq, last: header, patches: Vec::new() });
         }
         let run = runs.last_mut().expect("pushed above");
         run.last = header;
-        run.patches.extend(patches.into_iter().map(|(key, patch)| (key, header.commit, patch)));
+        let unproven = header.seq >= proven;
+        run.patches.extend(patches.into_iter().map(|(key, patch)| (key, Patch { unproven, ..patch })));
     }
-    let Some(run) = newest_run(runs)? else { return Ok(Vec::new()) };
-    let newest = run.last.commit;
-    Ok(run.patches.into_iter().map(|(key, commit, patch)| (key, Patch { newest: commit == newest, ..patch })).collect())
+    match run_that_counts(runs, proven)? {
+        Some(run) => Ok(run.patches),
+        None => Ok(Vec::new()),
+    }
 }
 
 /// A group that is whole.
@@ -106,7 +107,7 @@ async fn find_groups(
                 return Err(damage(format!("group {} has an entry that contradicts itself", header.seq)));
             };
             let at = pos + GROUP_HEADER_BYTES as u64 + u64::from(entry.data_off);
-            patches.push((entry.key, Patch { file: number, at, entry, newest: false }));
+            patches.push((entry.key, Patch { file: number, at, entry, unproven: false }));
         }
         found.push(Found { header, patches });
         newest = Some(header.seq);
@@ -115,28 +116,19 @@ async fn find_groups(
     Ok(())
 }
 
-/// The run that counts: the newest one that holds everything it needs. Later ones must be pieces of the commit that
-/// came after it, of which some group was lost.
-fn newest_run(mut runs: Vec<Run>) -> io::Result<Option<Run>> {
-    let mut torn_commit: Option<u64> = None;
-    while let Some(run) = runs.pop() {
-        let precedes = torn_commit.is_none_or(|torn| run.last.commit == torn || run.last.commit + 1 == torn);
-        if run.first_seq <= run.last.oldest_needed && precedes {
-            return Ok(Some(run));
-        }
-        let one_commit = run.first_commit == run.last.commit && torn_commit.is_none_or(|torn| torn == run.last.commit);
-        if !one_commit {
-            return Err(damage(format!(
-                "it has groups {} to {}, but groups from {} on are needed",
-                run.first_seq, run.last.seq, run.last.oldest_needed
-            )));
-        }
-        torn_commit = Some(run.last.commit);
-    }
-    match torn_commit {
-        // The very first commit of this incarnation was cut short.
-        None | Some(1) => Ok(None),
-        Some(torn) => Err(damage(format!("it holds pieces of commit {torn} alone"))),
+/// The run that holds everything up to `proven`, and what follows it without a gap. None when nothing was durable and the
+/// very first group is missing.
+fn run_that_counts(runs: Vec<Run>, proven: u64) -> io::Result<Option<Run>> {
+    let newest = proven.saturating_sub(1);
+    let run = runs.into_iter().find(|run| (run.first_seq..=run.last.seq).contains(&newest));
+    match run {
+        Some(run) if run.first_seq <= run.last.oldest_needed => Ok(Some(run)),
+        Some(run) => Err(damage(format!(
+            "it has groups {} to {}, but groups from {} on are needed",
+            run.first_seq, run.last.seq, run.last.oldest_needed
+        ))),
+        None if proven == 0 => Ok(None),
+        None => Err(damage(format!("group {newest} was durable and is gone"))),
     }
 }
 

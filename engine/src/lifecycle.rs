@@ -18,7 +18,7 @@ use crate::producer::{ProducerBatch, ProducerTable, sequence_after};
 use crate::read::{Scan, batches};
 use crate::recovery::{self, PartitionSeed};
 use crate::segment::{self, Segment};
-use crate::store::{Health, Slot, Store};
+use crate::store::{Durability, Health, Slot, Store};
 
 /// A partition to be created.
 #[derive(Debug, Clone)]
@@ -254,17 +254,19 @@ impl Store {
 
     /// Refuses appends from now on, commits what was appended and moves it into segments.
     pub async fn close(&self) -> io::Result<()> {
-        let newest = {
+        let (newest, is_unsynced) = {
             let mut state = self.state_mut();
             if let Health::Failed(cause) = &state.health {
                 return Err(StoreFailed(cause.clone()).into());
             }
             state.health = Health::Closed;
-            state.newest_commit()
+            (state.newest_commit(), state.options.durability == Durability::Os)
         };
         self.shared.work.notify();
         self.wait_commit(newest).await?;
-        self.checkpoint(true).await.map(|_| ())
+        self.checkpoint(true).await?;
+        // What segments do not hold, less than a block each, is on the disk now in either class.
+        if is_unsynced { self.carry().await } else { Ok(()) }
     }
 
     fn add(&self, partition: Partition) -> Slot {

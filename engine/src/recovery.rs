@@ -5,11 +5,11 @@
 //! stores ([`Store::adopt`](crate::store::Store::adopt)). Nothing in a segment beyond the journal's word is trusted;
 //! nothing below it is changed.
 //!
-//! The newest commit needs one more look: its group may be durable while its direct blocks are not. They are checked,
-//! and if they do not hold the log ends before them.
+//! Commits that were not known to be durable need one more look: their groups may be on the disk while their direct blocks
+//! are not. They are checked, and where they do not hold the log ends before them.
 //!
 //! What damage is noticed, and when:
-//! - In the journal: every group carries a checksum. A bad group with intact groups of later commits behind it is damage,
+//! - In the journal: every group carries a checksum. A bad group of which a later one says that it was durable is damage,
 //!   and recovery stops, naming the journal. A bad group at the very end cannot be told from a write that a crash cut
 //!   short, whose commit was never acknowledged: so damage to the newest commit's group goes unnoticed, and its records
 //!   are lost.
@@ -329,7 +329,7 @@ impl Target {
                 let bytes = read_exact(reactor, &journals[patch.file], patch.at, entry.data_len as usize).await?;
                 reactor.write_at(&file, entry.pos, bytes).await?;
             }
-            if patch.newest && entry.kind == EntryKind::Direct {
+            if patch.unproven && entry.kind == EntryKind::Direct {
                 let first = End { pos: entry.batch_pos, offset: entry.batch_offset };
                 doubtful = Some(doubtful.filter(|d| d.pos <= first.pos).unwrap_or(first));
             }
@@ -396,14 +396,14 @@ impl Target {
 }
 
 /// How far a segment reaches without a hole when the journal's bytes are added to the first `from`. The error is where a
-/// hole begins that durable bytes follow; what follows one in the newest commit is looked at later.
+/// hole begins that durable bytes follow; what follows one in an unproven group is looked at later.
 fn covered(patches: &[Patch], base: i64, from: u64) -> Result<u64, u64> {
     let of_segment = patches.iter().filter(|p| p.entry.segment_base == base);
-    let mut ranges: Vec<(u64, u64, bool)> = of_segment.map(|p| (p.entry.pos, p.entry.end_pos(), p.newest)).collect();
+    let mut ranges: Vec<(u64, u64, bool)> = of_segment.map(|p| (p.entry.pos, p.entry.end_pos(), p.unproven)).collect();
     ranges.sort_unstable();
-    ranges.into_iter().try_fold(from, |end, (pos, to, newest)| match pos <= end {
+    ranges.into_iter().try_fold(from, |end, (pos, to, unproven)| match pos <= end {
         true => Ok(end.max(to)),
-        false if newest => Ok(end),
+        false if unproven => Ok(end),
         false => Err(end),
     })
 }

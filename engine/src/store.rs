@@ -6,7 +6,7 @@
 //! (`read`). None of them holds the state borrowed while it waits.
 
 use std::cell::{Ref, RefCell, RefMut};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::task::Waker;
@@ -16,6 +16,7 @@ use wire::batch::{self, BatchView};
 use crate::cache::{ChunkPool, ChunkWriter};
 use crate::direct::{Direct, DirectDone, DirectWrite};
 use crate::gather::{FullChunk, Gather};
+use crate::io::File;
 use crate::join::Turnstile;
 use crate::journal::{Entry, EntryKind};
 use crate::journal_files::JournalFiles;
@@ -106,6 +107,8 @@ pub(crate) struct State {
     pub(crate) direct_partitions: usize,
     /// The gathering commit must be synced whatever the durability class.
     pub(crate) must_sync: bool,
+    /// Files of segments that were written without a sync, in the class `Os`.
+    pub(crate) unsynced_segments: BTreeMap<(Slot, i64), File>,
     /// The newest durable commit.
     pub(crate) committed: u64,
     /// The newest journal group of a durable commit.
@@ -137,6 +140,7 @@ impl Store {
             direct_done: Vec::new(),
             direct_partitions: 0,
             must_sync: false,
+            unsynced_segments: BTreeMap::new(),
             committed: 0,
             durable_group: None,
             health: Health::Running,

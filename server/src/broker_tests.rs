@@ -252,6 +252,8 @@ fn a_decision_takes_effect_whole_or_not_at_all_when_the_power_fails() {
     for seed in 1..=3 {
         crash_everywhere(engine::Durability::Disk, Crash::Power, seed);
     }
+    // Decisions are on the disk in this class as well.
+    crash_everywhere(engine::Durability::Os, Crash::Power, 4);
 }
 
 #[test]

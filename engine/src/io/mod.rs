@@ -68,6 +68,15 @@ impl fmt::Display for Stalled {
 
 impl std::error::Error for Stalled {}
 
+/// What a write waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteSync {
+    /// The kernel has the bytes, or, past the page cache, the disk has them in its own cache.
+    No,
+    /// The bytes are durable: `RWF_DSYNC` of pwritev2(2).
+    Data,
+}
+
 /// How a file is opened. All false: an existing file, for reading, through the page cache.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Open {
@@ -260,10 +269,10 @@ impl Io {
         }
     }
 
-    async fn write_some(&self, file: &File, pos: u64, data: Slice, from: usize) -> (i32, Slice) {
+    async fn write_some(&self, file: &File, pos: u64, data: Slice, from: usize, sync: WriteSync) -> (i32, Slice) {
         match (self, &file.0) {
-            (Io::Ring(ring), FileOf::Ring(file)) => ring.write_some(file, pos, data, from).await,
-            (Io::Sim(sim), FileOf::Sim(file)) => sim.write_some(file, pos, data, from).await,
+            (Io::Ring(ring), FileOf::Ring(file)) => ring.write_some(file, pos, data, from, sync).await,
+            (Io::Sim(sim), FileOf::Sim(file)) => sim.write_some(file, pos, data, from, sync).await,
             _ => foreign(),
         }
     }

@@ -2,16 +2,16 @@
 
 use std::io;
 
-use super::{File, Io};
+use super::{File, Io, WriteSync};
 use crate::cache::{ChunkWriter, Slice};
 use crate::limits::BLOCK_BYTES;
 
 impl Io {
     /// Writes all of `data`.
-    pub(crate) async fn write_at(&self, file: &File, pos: u64, mut data: Slice) -> io::Result<()> {
+    pub(crate) async fn write_at(&self, file: &File, pos: u64, mut data: Slice, sync: WriteSync) -> io::Result<()> {
         let mut from = 0;
         while from < data.len() {
-            let (result, back) = self.write_some(file, pos + from as u64, data, from).await;
+            let (result, back) = self.write_some(file, pos + from as u64, data, from, sync).await;
             data = back;
             if is_interrupted(result) {
                 continue;

@@ -12,7 +12,7 @@ use bytes::BytesMut;
 
 use super::Reactor;
 use crate::cache::{ChunkWriter, Slice};
-use crate::io::{DirEntry, File, Listener, Open, SendBuf, Socket};
+use crate::io::{DirEntry, File, Listener, Open, SendBuf, Socket, WriteSync};
 
 /// Files. Paths are absolute or relative to the process's directory; errors are the system's.
 impl Reactor {
@@ -25,7 +25,14 @@ impl Reactor {
     /// Writes all of `data` at byte `pos`. Durable only after an [`fdatasync`](Reactor::fdatasync) that begins after this
     /// has ended.
     pub async fn write_at(&self, file: &File, pos: u64, data: Slice) -> io::Result<()> {
-        self.0.io.write_at(file, pos, data).await
+        self.0.io.write_at(file, pos, data, WriteSync::No).await
+    }
+
+    /// Like [`write_at`](Reactor::write_at), and says what the write waits for. With [`WriteSync::Data`] on a file opened
+    /// `direct` the kernel syncs by itself as soon as the disk has the bytes: one completion where a write and an
+    /// [`fdatasync`](Reactor::fdatasync) have two, and no worker thread of the ring between them.
+    pub async fn write_with(&self, file: &File, pos: u64, data: Slice, sync: WriteSync) -> io::Result<()> {
+        self.0.io.write_at(file, pos, data, sync).await
     }
 
     /// Writes all of `data` at byte `pos` through the page cache, before it returns. For small writes to files that were

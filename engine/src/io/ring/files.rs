@@ -9,7 +9,7 @@ use std::rc::Rc;
 use super::ops::{Op, c_path};
 use super::{Handle, Ring, count, is_interrupted};
 use crate::cache::{ChunkWriter, Slice};
-use crate::io::{DirEntry, Open};
+use crate::io::{DirEntry, Open, WriteSync};
 
 /// An open file. `direct` tells whether it bypasses the page cache.
 #[derive(Clone)]
@@ -47,8 +47,15 @@ impl Ring {
         Ok(Rc::new(Handle::new(fs::File::from(self.0.own(fd as i32)), &self.0)))
     }
 
-    pub(in crate::io) async fn write_some(&self, file: &RingFile, pos: u64, data: Slice, from: usize) -> (i32, Slice) {
-        let done = self.0.submit(Op::Write { file: file.handle.clone(), pos, data, from }).await;
+    pub(in crate::io) async fn write_some(
+        &self,
+        file: &RingFile,
+        pos: u64,
+        data: Slice,
+        from: usize,
+        sync: WriteSync,
+    ) -> (i32, Slice) {
+        let done = self.0.submit(Op::Write { file: file.handle.clone(), pos, data, from, sync }).await;
         let Op::Write { data, .. } = done.payload else { unreachable!("an operation keeps its kind") };
         (done.result, data)
     }

@@ -11,6 +11,7 @@ use bytes::BytesMut;
 use io_uring::{opcode, squeue, types};
 use socket2::SockAddr;
 
+use super::super::WriteSync;
 use super::super::send::{Progress, SendBuf};
 use super::files::FileHandle;
 use super::sockets::{Acceptor, SocketHandle};
@@ -30,7 +31,7 @@ pub(super) enum Op {
     Rename { from: CString, to: CString },
     Remove { path: CString, is_dir: bool },
     CreateDir { path: CString },
-    Write { file: Rc<FileHandle>, pos: u64, data: Slice, from: usize },
+    Write { file: Rc<FileHandle>, pos: u64, data: Slice, from: usize, sync: WriteSync },
     Read { file: Rc<FileHandle>, pos: u64, into: ChunkWriter, len: usize },
     Sync { file: Rc<FileHandle>, data_only: bool },
     Allocate { file: Rc<FileHandle>, len: u64 },
@@ -54,9 +55,10 @@ impl Op {
                 opcode::UnlinkAt::new(cwd, path.as_ptr()).flags(if *is_dir { libc::AT_REMOVEDIR } else { 0 }).build()
             }
             Op::CreateDir { path } => opcode::MkDirAt::new(cwd, path.as_ptr()).mode(DIR_MODE).build(),
-            Op::Write { file, pos, data, from } => {
+            Op::Write { file, pos, data, from, sync } => {
                 let bytes = &data.as_bytes()[*from..];
-                opcode::Write::new(file.fd(), bytes.as_ptr(), bytes.len() as u32).offset(*pos).build()
+                let flags = if *sync == WriteSync::Data { libc::RWF_DSYNC } else { 0 };
+                opcode::Write::new(file.fd(), bytes.as_ptr(), bytes.len() as u32).offset(*pos).rw_flags(flags).build()
             }
             Op::Read { file, pos, into, len } => {
                 let bytes = into.spare(*len);

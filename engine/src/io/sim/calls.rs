@@ -12,7 +12,7 @@ use bytes::BytesMut;
 use super::super::send::{Progress, SendBuf};
 use super::super::slots::{Done, InFlight, Key};
 use super::super::transfer::count;
-use super::super::{DirEntry, Open};
+use super::super::{DirEntry, Open, WriteSync};
 use super::disk::{DirRef, FileRef, SECTOR_BYTES};
 use super::net::{SimListener, SimSocket, pair};
 use super::{Call, Core, SimCore, State};
@@ -50,7 +50,7 @@ pub(super) enum Op {
     Remove { path: PathBuf, is_dir: bool },
     CreateDir { path: PathBuf },
     SyncDir { path: PathBuf, begun: Result<(DirRef, u64), i32> },
-    Write { file: SimFile, pos: u64, data: Slice, from: usize, number: u64 },
+    Write { file: SimFile, pos: u64, data: Slice, from: usize, sync: WriteSync, number: u64 },
     Read { file: SimFile, pos: u64, into: ChunkWriter, len: usize },
     Sync { file: SimFile, upto: u64 },
     Allocate { file: SimFile, len: u64 },
@@ -109,9 +109,9 @@ pub(super) fn happen(core: &Core, state: &mut State, key: Key, op: &mut Op) -> O
         Op::Connect { addr, connected } => return Some(connect(core, state, *addr, connected)),
         Op::Recv { socket, buf } => return receive(core, state, key, socket, buf),
         Op::Send { socket, buf, progress } => return send(core, state, key, socket, buf, progress),
-        Op::Write { file, pos, data, from, number } => {
+        Op::Write { file, pos, data, from, sync, number } => {
             file.0.file.borrow_mut().end_write(*number);
-            return Some(write(state, file, *pos, &data.as_bytes()[*from..], failure));
+            return Some(write(state, file, *pos, &data.as_bytes()[*from..], *sync, failure));
         }
         Op::Sync { file, upto } => return Some(sync(state, file, *upto, failure)),
         _ => {}
@@ -149,7 +149,7 @@ fn open(state: &mut State, path: &Path, how: Open) -> Result<SimFile, i32> {
     Ok(SimFile(Rc::new(Opened { file, path: path.to_owned(), direct: how.direct, writable: how.write })))
 }
 
-fn write(state: &mut State, file: &SimFile, pos: u64, bytes: &[u8], failure: Option<i32>) -> i32 {
+fn write(state: &mut State, file: &SimFile, pos: u64, bytes: &[u8], sync: WriteSync, failure: Option<i32>) -> i32 {
     if !file.0.writable {
         return -libc::EBADF;
     }
@@ -178,7 +178,15 @@ fn write(state: &mut State, file: &SimFile, pos: u64, bytes: &[u8], failure: Opt
         at = state.random.below(node.len() as u64 / BLOCK_BYTES as u64 + 1) * BLOCK_BYTES as u64;
         len = state.disk.room(&node, at, len).unwrap_or(0);
     }
-    node.write(at, &bytes[..len]);
+    if sync == WriteSync::No {
+        node.write(at, &bytes[..len]);
+    } else if state.random.chance(state.config.sync_error) {
+        // The sync inside of the call fails: of what was written nothing is known.
+        node.write(at, &bytes[..len]);
+        return -libc::EIO;
+    } else {
+        node.write_durable(at, &bytes[..len]);
+    }
     len as i32
 }
 
@@ -344,9 +352,16 @@ impl SimCore {
         count(done.result).map(|_| opened.expect("opened without an error"))
     }
 
-    pub(in crate::io) async fn write_some(&self, file: &SimFile, pos: u64, data: Slice, from: usize) -> (i32, Slice) {
+    pub(in crate::io) async fn write_some(
+        &self,
+        file: &SimFile,
+        pos: u64,
+        data: Slice,
+        from: usize,
+        sync: WriteSync,
+    ) -> (i32, Slice) {
         let number = file.0.file.borrow_mut().begin_write(pos, &data.as_bytes()[from..]);
-        let done = self.on_files(Op::Write { file: file.clone(), pos, data, from, number }).await;
+        let done = self.on_files(Op::Write { file: file.clone(), pos, data, from, sync, number }).await;
         let Op::Write { data, .. } = done.payload else { unreachable!("an operation keeps its kind") };
         (done.result, data)
     }
@@ -362,7 +377,7 @@ impl SimCore {
         // A short write is continued by the call itself.
         let mut from = 0;
         while from < data.len() {
-            let result = write(&mut state, file, pos + from as u64, &data.as_bytes()[from..], failure);
+            let result = write(&mut state, file, pos + from as u64, &data.as_bytes()[from..], WriteSync::No, failure);
             let now_ns = state.now_ns;
             state.digest([now_ns, self.0.number as u64, 14, result as u64]);
             match count(result)? {

@@ -320,6 +320,25 @@ impl FileNode {
         self.change(Change::Write { pos: pos as usize, bytes: bytes.to_vec() });
     }
 
+    /// A completed write that has synced itself. Only its own bytes count as durable, as far as what came before lets
+    /// them: a change of the same bytes, or of the length, cannot come after it.
+    pub(super) fn write_durable(&mut self, pos: u64, bytes: &[u8]) {
+        let (start, end) = (pos as usize, pos as usize + bytes.len());
+        let precedes = |change: &Change| match change {
+            Change::Len(len) => *len < end,
+            Change::Write { pos, bytes } => *pos < end && start < pos + bytes.len(),
+        };
+        let change = Change::Write { pos: start, bytes: bytes.to_vec() };
+        if self.pending.iter().any(|(_, change)| precedes(change)) {
+            self.change(change);
+            self.sync(self.next);
+        } else {
+            change.apply(&mut self.bytes);
+            change.apply(&mut self.durable);
+            self.account();
+        }
+    }
+
     pub(super) fn set_len(&mut self, len: u64) {
         self.change(Change::Len(len as usize));
     }

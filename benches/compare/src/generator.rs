@@ -12,15 +12,10 @@ use serde_json::Value;
 use crate::cases::{Batch, Load, Metric, Pace};
 use crate::record::Settings;
 
-/// The topic of the small requests before a run.
-const PREWARM_TOPIC: &str = "warm";
-const PREWARM_PARTITIONS: u32 = 4;
-/// The topic of the load.
-const TOPIC: &str = "load";
 /// The form of the report that [`Report`] reads.
 const SCHEMA: u64 = 1;
 
-/// Whom the generator talks to, and how the topics are made.
+/// Whom the generator talks to, and how topics are made.
 #[derive(Debug)]
 pub struct Target {
     /// `host:port`.
@@ -31,58 +26,54 @@ pub struct Target {
     pub retention_bytes: Option<u64>,
 }
 
-/// Arguments that make the topic of the small requests, or that of a load, and write a record to each partition.
-pub fn create(target: &Target, load: Option<Load>) -> Vec<String> {
-    let (topic, partitions) = load.map_or((PREWARM_TOPIC, PREWARM_PARTITIONS), |load| (TOPIC, load.partitions()));
+/// How long a load runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// Seconds before the measurement.
+    pub warmup_seconds: u64,
+    /// Seconds of the measurement.
+    pub measured_seconds: u64,
+}
+
+/// Arguments that make a topic and write a record to each of its partitions.
+pub fn create(target: &Target, topic: &str, partitions: u32) -> Vec<String> {
     let mut arguments = Arguments::new("produce", target, topic, partitions);
     arguments.add("--acks", 1).add("--connections", partitions).add("--in-flight", 1).add("--batch-records", 1);
     arguments.add("--warmup", 0).add("--records", partitions);
     arguments.0
 }
 
-/// Arguments for small requests of the kinds that `load` has, to a topic of their own: produce requests as fast as they are
-/// answered, or where records are read, 10,000 single records a second that are fetched one by one.
-pub fn prewarm(target: &Target, load: Load, seconds: u64) -> Vec<String> {
-    let reads = matches!(load, Load::Fetch { .. } | Load::EndToEnd { .. });
-    let mut arguments =
-        Arguments::new(if reads { "e2e" } else { "produce" }, target, PREWARM_TOPIC, PREWARM_PARTITIONS);
-    arguments.add("--acks", 1).add("--connections", PREWARM_PARTITIONS);
-    if reads {
-        arguments.add("--rate", 10_000).add("--tick", "100us");
-    } else {
-        arguments.add("--in-flight", 5).add("--batch-bytes", 1024);
-    }
-    arguments.add("--warmup", 0).add("--duration", format!("{seconds}s"));
-    arguments.0
-}
-
-/// Arguments that write [`Load::PREFILL_BYTES`] to the topic of the load.
-pub fn prefill(target: &Target, partitions: u32) -> Vec<String> {
+/// Arguments that write [`Load::PREFILL_BYTES`] to a topic that is to be read.
+pub fn prefill(target: &Target, topic: &str, partitions: u32) -> Vec<String> {
     const RECORD_BYTES: u64 = 1024;
-    let mut arguments = Arguments::new("produce", target, TOPIC, partitions);
+    let mut arguments = Arguments::new("produce", target, topic, partitions);
     arguments.add("--acks", 1).add("--connections", partitions).add("--in-flight", 5);
     arguments.add("--batch-bytes", 64 << 10).add("--record-size", RECORD_BYTES);
     arguments.add("--warmup", 0).add("--records", Load::PREFILL_BYTES / RECORD_BYTES);
     arguments.0
 }
 
-/// Arguments for the load of a case, measured on the process `broker_pid`, with the report going to the file
-/// `report`. Must not be
-/// asked for idling, where there is no generator.
-pub fn measured(load: Load, target: &Target, settings: &Settings, broker_pid: u32, report: &str) -> Vec<String> {
+/// Arguments for the load of a case on `topic`, measured on the process `broker_pid`, with the report going to the file
+/// `report`. Must not be asked for idling, where there is no generator.
+pub fn measured(
+    load: Load,
+    target: &Target,
+    topic: &str,
+    timing: Timing,
+    settings: &Settings,
+    broker_pid: u32,
+    report: &str,
+) -> Vec<String> {
     let mode = match load {
-        Load::Produce { .. } | Load::Idle => "produce",
+        Load::Produce { .. } | Load::OtherCore { .. } | Load::Idle => "produce",
         Load::Fetch { .. } => "fetch",
         Load::EndToEnd { .. } => "e2e",
     };
-    let mut arguments = Arguments::new(mode, target, TOPIC, load.partitions());
+    let mut arguments = Arguments::new(mode, target, topic, load.partitions());
     match load {
         Load::Produce { connections, batch, pace } => {
             arguments.add("--acks", 1).add("--connections", connections);
-            match batch {
-                Batch::Bytes(bytes) => arguments.add("--batch-bytes", bytes),
-                Batch::Records { count, bytes } => arguments.add("--batch-records", count).add("--record-size", bytes),
-            };
+            arguments.add_batch(batch);
             match pace {
                 Pace::Closed { in_flight } => arguments.add("--in-flight", in_flight),
                 Pace::Open { rate } => arguments.add("--rate", rate).add("--tick", TICK),
@@ -98,10 +89,13 @@ pub fn measured(load: Load, target: &Target, settings: &Settings, broker_pid: u3
             arguments.add("--acks", 1).add("--rate", rate).add("--tick", TICK);
             arguments.add("--record-size", record_bytes).add("--batch-bytes", batch_bytes);
         }
+        Load::OtherCore { batch, in_flight } => {
+            arguments.add("--acks", 1).add("--connections", 1).add_batch(batch).add("--in-flight", in_flight);
+        }
         Load::Idle => {}
     }
-    arguments.add("--warmup", format!("{}s", settings.warmup_seconds));
-    arguments.add("--duration", format!("{}s", settings.measured_seconds));
+    arguments.add("--warmup", format!("{}s", timing.warmup_seconds));
+    arguments.add("--duration", format!("{}s", timing.measured_seconds));
     arguments.add("--threads", settings.load_threads).add("--pin", &settings.load_cores);
     arguments.add("--broker-pid", broker_pid).add("--json", report);
     arguments.0
@@ -125,6 +119,13 @@ impl Arguments {
             }
         }
         arguments
+    }
+
+    fn add_batch(&mut self, batch: Batch) -> &mut Arguments {
+        match batch {
+            Batch::Bytes(bytes) => self.add("--batch-bytes", bytes),
+            Batch::Records { count, bytes } => self.add("--batch-records", count).add("--record-size", bytes),
+        }
     }
 
     fn add(&mut self, name: &str, value: impl fmt::Display) -> &mut Arguments {
@@ -188,16 +189,21 @@ impl Report {
         }
     }
 
-    /// The figures that `load` is about.
+    /// The figures that `load` is about. Must not be asked for a load that is judged from several reports.
     pub fn figures(&self, load: Load) -> Result<BTreeMap<Metric, f64>, ReportError> {
-        load.metrics()
-            .iter()
-            .map(|&metric| {
-                let pointer = pointer(load, metric);
-                let number = self.0.pointer(pointer).and_then(Value::as_f64);
-                number.map(|number| (metric, number)).ok_or(ReportError::FigureMissing { pointer })
-            })
-            .collect()
+        load.metrics().iter().map(|&metric| Ok((metric, self.figure(load, metric)?))).collect()
+    }
+
+    /// One figure.
+    pub fn figure(&self, load: Load, metric: Metric) -> Result<f64, ReportError> {
+        let pointer = pointer(load, metric);
+        self.0.pointer(pointer).and_then(Value::as_f64).ok_or(ReportError::FigureMissing { pointer })
+    }
+
+    /// Seconds of processor time of each thread of the broker, by name, as far as the system told.
+    pub fn broker_threads(&self) -> Vec<(&str, f64)> {
+        let threads = self.0["broker_cpu"]["threads"].as_array().map(Vec::as_slice).unwrap_or_default();
+        threads.iter().filter_map(|thread| Some((thread["name"].as_str()?, thread["total_s"].as_f64()?))).collect()
     }
 
     /// Everything that stands against taking the figures at face value, in words.
@@ -242,7 +248,7 @@ impl Report {
 /// Where the report has a figure.
 fn pointer(load: Load, metric: Metric) -> &'static str {
     let by_load = |produce, fetch, end_to_end| match load {
-        Load::Produce { .. } | Load::Idle => produce,
+        Load::Produce { .. } | Load::OtherCore { .. } | Load::Idle => produce,
         Load::Fetch { .. } => fetch,
         Load::EndToEnd { .. } => end_to_end,
     };
@@ -250,7 +256,11 @@ fn pointer(load: Load, metric: Metric) -> &'static str {
         Metric::MegabytesPerSecond => {
             by_load("/produce/throughput/mb_per_s", "/fetch/throughput/mb_per_s", "/fetch/throughput/mb_per_s")
         }
-        Metric::CpuSecondsPerGb => "/broker_cpu/s_per_gb",
+        // A report knows nothing of the place of its partition; the caller does.
+        Metric::CpuSecondsPerGb
+        | Metric::SameCoreCpuSecondsPerGb
+        | Metric::OtherCoreCpuSecondsPerGb
+        | Metric::OtherCoreFactor => "/broker_cpu/s_per_gb",
         Metric::CpuMicrosPerRequest => "/broker_cpu/us_per_request",
         Metric::CpuCores => "/broker_cpu/cores",
         Metric::P50Micros => {
@@ -289,7 +299,12 @@ mod tests {
             "end_to_end_latency_us": latency,
             "errors": [],
             "audit": { "passed": true, "lost": 0 },
-            "broker_cpu": { "cores": 0.98, "s_per_gb": 1.85, "us_per_request": 121.0 },
+            "broker_cpu": {
+                "cores": 0.98,
+                "s_per_gb": 1.85,
+                "us_per_request": 121.0,
+                "threads": [{ "name": "weir", "total_s": 0.5 }, { "name": "weir-core-1", "total_s": 0.25 }],
+            },
             "kept_up": true,
             "honest": true,
             "reasons": [],
@@ -314,7 +329,8 @@ mod tests {
     #[test]
     fn every_load_finds_its_figures() {
         let report = read(&sample()).unwrap();
-        for case in CASES.iter().filter(|case| case.load != Load::Idle) {
+        let measured_once = |load| !matches!(load, Load::Idle | Load::OtherCore { .. });
+        for case in CASES.iter().filter(|case| measured_once(case.load)) {
             let figures = report.figures(case.load).unwrap();
             assert_eq!(figures.len(), case.load.metrics().len(), "{}", case.name);
         }
@@ -324,6 +340,7 @@ mod tests {
         let figures = report.figures(find("fetch-1m").unwrap().load).unwrap();
         assert_eq!(figures[&Metric::MegabytesPerSecond], 2520.0);
         assert_eq!(report.flags(), Vec::<String>::new());
+        assert_eq!(report.broker_threads(), [("weir", 0.5), ("weir-core-1", 0.25)]);
     }
 
     #[test]
@@ -372,7 +389,8 @@ mod tests {
     #[test]
     fn command_lines_say_what_the_table_says() {
         let line = |name: &str, target: &Target| {
-            measured(find(name).unwrap().load, target, &settings(), 42, "r.json").join(" ")
+            let timing = Timing { warmup_seconds: 3, measured_seconds: 6 };
+            measured(find(name).unwrap().load, target, "load", timing, &settings(), 42, "r.json").join(" ")
         };
         assert_eq!(
             line("fleet-170b", &target()),
@@ -384,8 +402,9 @@ mod tests {
         assert!(line("e2e-1m", &target()).starts_with("e2e "));
         assert!(line("fetch-1m", &target()).contains(" --fetch-bytes 1048576 --loop-range 57600000 "));
         assert!(!line("flush-16k", &target()).contains("flush.messages"));
-        assert!(prewarm(&target(), find("single").unwrap().load, 5).join(" ").starts_with("produce "));
-        assert!(prewarm(&target(), find("e2e-1k").unwrap().load, 5).join(" ").starts_with("e2e "));
+        assert!(
+            line("other-core", &target()).contains(" --partitions 1 --acks 1 --connections 1 --batch-bytes 65536 ")
+        );
         let flushed = Target { flush_each: true, retention_bytes: Some(5), ..target() };
         let text = line("flush-16k", &flushed);
         assert!(text.contains(" --topic-config flush.messages=1 --topic-config retention.bytes=5 "), "{text}");

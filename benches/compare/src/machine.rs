@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::io;
+use std::num::NonZero;
 use std::path::Path;
+use std::thread::ScopedJoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::sys::statvfs::statvfs;
@@ -76,18 +78,33 @@ pub fn available_memory_bytes() -> io::Result<u64> {
 /// the reference machine, and the host takes pages back that lie idle for minutes. Whoever touches first pays. Without this
 /// the page cache of whichever broker runs first after a pause would be slow.
 pub fn touch_memory(bytes: u64) {
-    const PIECE: usize = 64 << 20;
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let pieces = bytes.div_ceil(PIECE_BYTES as u64).div_ceil(threads as u64);
+    std::thread::scope(|scope| {
+        // All of it is held until the last thread is done, so that none touches again what another gave back.
+        let touching: Vec<_> = (0..threads)
+            .map(|_| scope.spawn(move || (0..pieces).map(|_| touched_piece()).collect::<Vec<_>>()))
+            .collect();
+        let held: Vec<_> = touching.into_iter().map(ScopedJoinHandle::join).collect();
+        drop(held);
+    });
+}
+
+const PIECE_BYTES: usize = 64 << 20;
+
+fn touched_piece() -> Vec<u8> {
     const PAGE: usize = 4096;
-    let pieces = bytes.div_ceil(PIECE as u64);
-    let mut held: Vec<Vec<u8>> = Vec::new();
-    for _ in 0..pieces {
-        // Zeroed memory is mapped and not yet backed: the writes are what asks for pages.
-        let mut piece = vec![0u8; PIECE];
-        for page in piece.chunks_mut(PAGE) {
-            page[0] = 1;
-        }
-        held.push(std::hint::black_box(piece));
+    // Zeroed memory is mapped and not yet backed: the writes are what asks for pages.
+    let mut piece = vec![0u8; PIECE_BYTES];
+    for page in piece.chunks_mut(PAGE) {
+        page[0] = 1;
     }
+    std::hint::black_box(piece)
+}
+
+/// Writes everything to disk that any process has left in the page cache, so that the kernel does not do so during a measurement.
+pub fn write_back() {
+    nix::unistd::sync();
 }
 
 /// Counters of the whole machine at one moment.

@@ -14,7 +14,7 @@ use compare::cores::{CoreList, check_disjoint};
 use compare::kafka;
 use compare::machine::{Machine, today};
 use compare::readme::replace_section;
-use compare::record::{Circumstances, Folder, Settings};
+use compare::record::{Circumstances, Folder, Settings, Side};
 use compare::report::{readme_section, report};
 use compare::run::{Plan, run_all};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -31,19 +31,22 @@ struct Options {
     #[arg(long = "class", value_name = "N", value_parser = parse_class)]
     classes: Vec<Class>,
     /// Rounds; each is one run of each side in every case
-    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
     /// Seconds that are measured in a run
-    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
     /// Seconds of the same load before that
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(0..=3600))]
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(0..=3600))]
     warmup: u64,
-    /// Seconds of small requests before that, so that the JVM has compiled its request path
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=3600))]
+    /// Seconds of a slice: before that the same load runs in slices until one is like those before it
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
     prewarm: u64,
-    /// One round of two seconds without touching memory: shows that everything works, its figures mean nothing
-    #[arg(long, conflicts_with_all = ["rounds", "seconds", "warmup", "prewarm", "touch_gb"])]
+    /// Seconds after which the slices end even so; 0 for none
+    #[arg(long, default_value_t = 45, value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    prewarm_max: u64,
+    /// One round of two seconds, neither warmed nor with memory touched: shows that everything works, its figures mean nothing
+    #[arg(long, conflicts_with_all = ["rounds", "seconds", "warmup", "prewarm", "prewarm_max", "touch_gb"])]
     quick: bool,
     /// Prints the cases with their floors and ends
     #[arg(long)]
@@ -63,7 +66,7 @@ struct Options {
     /// Where the brokers keep their data: decides about the disk that is measured. Default: target/compare-data
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// GB of memory to touch before each run; by case where absent
+    /// GB of memory to touch before each measured run; by case where absent
     #[arg(long, value_name = "GB")]
     touch_gb: Option<u64>,
     /// retention.bytes of the topics on both sides, for long runs
@@ -105,6 +108,9 @@ fn run(options: &Options) -> Result<ExitCode, String> {
     if let Some(folder) = &options.report {
         publish(options, &Folder::at(folder))?;
         return Ok(ExitCode::SUCCESS);
+    }
+    if (1..2 * options.prewarm).contains(&options.prewarm_max) {
+        return Err("--prewarm-max has no room for two slices of --prewarm".into());
     }
     let plan_cases = chosen_cases(options)?;
     check_disjoint(&options.broker_cores, &options.load_cores).map_err(in_words)?;
@@ -179,6 +185,7 @@ fn chosen_cases(options: &Options) -> Result<Vec<(Class, &'static Case)>, String
         .filter(wanted_class)
         .flat_map(|class| CASES.iter().filter(move |case| case.classes.contains(&class)).map(move |case| (class, case)))
         .filter(|(_, case)| wanted_case(case))
+        .filter(|(_, case)| !options.kafka_on_both_sides || case.load.sides().contains(&Side::Kafka))
         .collect();
     if chosen.is_empty() {
         return Err("none of the cases is run in any of the classes: see --list".into());
@@ -194,7 +201,8 @@ fn settings(options: &Options) -> Settings {
         load_threads: options.load_cores.count(),
         measured_seconds: if quick { 2 } else { options.seconds },
         warmup_seconds: if quick { 1 } else { options.warmup },
-        prewarm_seconds: if quick { 1 } else { options.prewarm },
+        prewarm_slice_seconds: options.prewarm,
+        prewarm_max_seconds: if quick { 0 } else { options.prewarm_max },
         retention_bytes: options.retention_bytes,
         touch_bytes: if quick { Some(0) } else { options.touch_gb.map(|gb| gb * 1_000_000_000) },
         kafka_on_both_sides: options.kafka_on_both_sides,

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cases::{Class, Metric};
 use crate::machine::{Machine, Noise};
+use crate::prewarm::Prewarm;
 
 /// One of the two sides of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -73,14 +74,27 @@ pub struct Settings {
     pub measured_seconds: u64,
     /// Seconds of the same load before that, not measured.
     pub warmup_seconds: u64,
-    /// Seconds of small requests to another topic before that: lets the JVM compile its request path.
-    pub prewarm_seconds: u64,
+    /// Length of a slice of the load that goes before until it is steady, in seconds: see [`Prewarm`].
+    pub prewarm_slice_seconds: u64,
+    /// When that ends at the latest, in seconds of load; 0 for none.
+    pub prewarm_max_seconds: u64,
     /// `retention.bytes` of the topics on both sides, where it was given.
     pub retention_bytes: Option<u64>,
     /// Memory touched before each run, where it was given; otherwise by case.
     pub touch_bytes: Option<u64>,
     /// True where Apache Kafka ran on both sides, to show what the harness makes of equals.
     pub kafka_on_both_sides: bool,
+}
+
+impl Settings {
+    /// Processors of a broker that is to have two cores or more: its own, and where that is one, those of the generator as well.
+    pub fn two_or_more_cores(&self) -> String {
+        if self.broker_cores.contains([',', '-']) {
+            self.broker_cores.clone()
+        } else {
+            format!("{},{}", self.broker_cores, self.load_cores)
+        }
+    }
 }
 
 /// One run of one side.
@@ -98,7 +112,9 @@ pub struct Record {
     pub side: Side,
     /// Milliseconds since 1970 at the start of the run.
     pub started_unix_ms: u64,
-    /// Memory touched before it, in bytes.
+    /// The load until it was steady; absent where there was none.
+    pub prewarm: Option<Prewarm>,
+    /// Memory touched after that, in bytes.
     pub touched_bytes: u64,
     /// The command line of the generator; empty for idle runs.
     pub load_command: Vec<String>,
@@ -322,7 +338,8 @@ pub(crate) mod tests {
                 load_threads: 1,
                 measured_seconds: 6,
                 warmup_seconds: 3,
-                prewarm_seconds: 5,
+                prewarm_slice_seconds: 5,
+                prewarm_max_seconds: 45,
                 retention_bytes: None,
                 touch_bytes: None,
                 kafka_on_both_sides: false,
@@ -338,6 +355,7 @@ pub(crate) mod tests {
             position: 0,
             side,
             started_unix_ms: 1,
+            prewarm: None,
             touched_bytes: 2,
             load_command: vec!["weir-load".into()],
             noise: Some(Noise { steal: 0.01, idle: 0.2, load_average_before: 1.0, load_average_after: 1.5 }),

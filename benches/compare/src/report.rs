@@ -3,8 +3,9 @@
 use crate::cases::{Bound, CASES, Case, Class, Floor, Metric};
 use crate::chart::{Bar, Chart, Kind, Row};
 use crate::kafka::SETTINGS_IN_WORDS;
-use crate::record::{Circumstances, Outcome, Record};
-use crate::stats::Estimate;
+use crate::prewarm::Prewarm;
+use crate::record::{Circumstances, Outcome, Record, Side};
+use crate::stats::{Estimate, median};
 use crate::summary::{Comparison, Verdict, compare, judge, noise, of};
 use crate::text::{short, value};
 
@@ -32,6 +33,7 @@ pub fn report(circumstances: &Circumstances, records: &[Record]) -> Report {
         losses(&mut out, records, &classes);
     }
     doubts(&mut out, records);
+    prewarming(&mut out, records, &classes);
     method(&mut out, circumstances);
     let charts =
         classes.iter().map(|&class| (chart_file(class), chart(circumstances, records, class).to_svg())).collect();
@@ -117,8 +119,13 @@ fn command(circumstances: &Circumstances, records: &[Record]) -> String {
     let s = &circumstances.settings;
     let rounds = records.iter().map(|record| record.round + 1).max().unwrap_or(0);
     let mut command = format!(
-        "cargo run --release -p compare -- --rounds {rounds} --seconds {} --warmup {} --prewarm {} --broker-cores {} --load-cores {}",
-        s.measured_seconds, s.warmup_seconds, s.prewarm_seconds, s.broker_cores, s.load_cores
+        "cargo run --release -p compare -- --rounds {rounds} --seconds {} --warmup {} --prewarm {} --prewarm-max {} --broker-cores {} --load-cores {}",
+        s.measured_seconds,
+        s.warmup_seconds,
+        s.prewarm_slice_seconds,
+        s.prewarm_max_seconds,
+        s.broker_cores,
+        s.load_cores
     );
     let mut add = |words: String| {
         command.push(' ');
@@ -315,6 +322,58 @@ fn doubts(out: &mut String, records: &[Record]) {
     }
 }
 
+/// How warm the brokers were, which decides whether the figures of a JVM mean anything.
+fn prewarming(out: &mut String, records: &[Record], classes: &[Class]) {
+    let mut rows = Vec::new();
+    for &class in classes {
+        for case in cases_of(records, class) {
+            for side in Side::BOTH {
+                let runs = of(records, class, case).filter(|record| record.side == side);
+                rows.extend(prewarm_row(
+                    class,
+                    case,
+                    side,
+                    &runs.filter_map(|run| run.prewarm.as_ref()).collect::<Vec<_>>(),
+                ));
+            }
+        }
+    }
+    if rows.is_empty() {
+        return;
+    }
+    line(out, "## How warm the brokers were\n");
+    line(
+        out,
+        "The load before the measured run, in slices: medians over the runs of the first and of the last slice, how many slices there \
+         were, and how many runs were not steady by the rule below when the time for it was over.\n",
+    );
+    line(out, "| class | case | side | figure | first slice | last slice | slices | not steady |");
+    line(out, "| --- | --- | --- | --- | --: | --: | --: | --: |");
+    rows.iter().for_each(|row| line(out, row));
+    out.push('\n');
+}
+
+fn prewarm_row(class: Class, case: &Case, side: Side, prewarms: &[&Prewarm]) -> Option<String> {
+    let figure = prewarms.first()?.figure;
+    let middle = |slice: fn(&Prewarm) -> Option<f64>| {
+        cell(median(&prewarms.iter().filter_map(|prewarm| slice(prewarm)).collect::<Vec<_>>()))
+    };
+    let counts = || prewarms.iter().map(|prewarm| prewarm.slices.len());
+    let (fewest, most) = (counts().min()?, counts().max()?);
+    let slices = if fewest == most { fewest.to_string() } else { format!("{fewest} to {most}") };
+    Some(format!(
+        "| {} | {} | {} | {} | {} | {} | {slices} | {} of {} |",
+        class.number(),
+        case.title,
+        side.name(),
+        figure.title(),
+        middle(|prewarm| prewarm.slices.first().copied()),
+        middle(|prewarm| prewarm.slices.last().copied()),
+        prewarms.iter().filter(|prewarm| !prewarm.steady).count(),
+        prewarms.len()
+    ))
+}
+
 fn without_digits(text: &str) -> String {
     text.chars().filter(|c| !c.is_ascii_digit()).collect()
 }
@@ -323,15 +382,24 @@ fn method(out: &mut String, circumstances: &Circumstances) {
     let s = &circumstances.settings;
     line(out, "## How it was run\n");
     let touched = match s.touch_bytes {
-        Some(0) => "No memory was touched before the runs, so the page cache of whoever ran may have been cold.".to_owned(),
+        Some(0) => "No memory was touched before the measured runs, so the page cache of whoever ran may have been cold.".to_owned(),
         Some(bytes) => format!(
-            "Before every run of either side {} GB of memory were touched and given back, so that nobody paid for the first touch of \
-             pages that the host of the virtual machine had not backed yet.",
+            "After that {} GB of memory were touched and given back, on both sides, so that nobody paid for the first touch of pages \
+             that the host of the virtual machine had not backed yet.",
             bytes / 1_000_000_000
         ),
-        None => "Before every run of either side as much memory as the case may fill was touched and given back, so that nobody paid \
+        None => "After that as much memory as the case may fill was touched and given back, the same on both sides, so that nobody paid \
                  for the first touch of pages that the host of the virtual machine had not backed yet (the raw data has the amounts)."
             .to_owned(),
+    };
+    let prewarmed = match s.prewarm_max_seconds {
+        0 => "The brokers were not warmed before: Apache Kafka's figures are those of a JVM that still compiles, and mean nothing.".to_owned(),
+        max => format!(
+            "Each run began with the case's own load in slices of {} s, until a slice was within 5 % of the better of the two before it \
+             (throughput; CPU where the rate is given), for {max} s at most. Each slice had a topic of its own, which was deleted with its \
+             files after it; then everything was written back to disk (sync).",
+            s.prewarm_slice_seconds
+        ),
     };
     let retention =
         s.retention_bytes.map(|bytes| format!(" with `retention.bytes={bytes}` on both sides")).unwrap_or_default();
@@ -343,16 +411,20 @@ fn method(out: &mut String, circumstances: &Circumstances) {
         ),
         "The sides take turns: a round goes through all cases with one run of each side next to the other, the next round with the \
          sides in the other order, so that a case sees A B B A ….".to_owned(),
+        prewarmed,
         touched,
         format!(
-            "Then {} s of small requests of the same kinds to another topic (the JVM compiles its request path), {} s of the load itself, and \
-             {} s that are measured. The same for both sides.",
-            s.prewarm_seconds, s.warmup_seconds, s.measured_seconds
+            "Then {} s of the load on a new topic, and {} s that are measured. The same for both sides.",
+            s.warmup_seconds, s.measured_seconds
         ),
         format!("One partition for each connection; topics with the defaults of each broker{retention}."),
-        format!("Apache Kafka: {SETTINGS_IN_WORDS}"),
+        format!(
+            "Apache Kafka: {SETTINGS_IN_WORDS} So that the topics of the slices go away in time, `log.segment.delete.delay.ms` and \
+             `log.initial.task.delay.ms` are 500."
+        ),
         "Produce requests ask for acks=1; records hold random bytes. MB and GB are 10^6 and 10^9 bytes of record batches. Broker CPU \
-         is user and system time of all threads of the process, kernel workers among them."
+         is user and system time of all threads of the broker's process, the workers of its rings among them. What the kernel does in threads \
+         of its own, such as writing back the page cache, is counted for neither side."
             .to_owned(),
         "Closed loops measure latency from the sending of a request; open loops from the intended time of a record, so that a stall \
          counts against the broker for every record that it delayed."
@@ -443,7 +515,12 @@ fn chart(circumstances: &Circumstances, records: &[Record], class: Class) -> Cha
 fn look(metric: Metric) -> (Kind, &'static str) {
     match metric {
         Metric::MegabytesPerSecond => (Kind::Throughput, ""),
-        Metric::CpuSecondsPerGb | Metric::CpuMicrosPerRequest | Metric::CpuCores => (Kind::Cpu, ""),
+        Metric::CpuSecondsPerGb
+        | Metric::SameCoreCpuSecondsPerGb
+        | Metric::OtherCoreCpuSecondsPerGb
+        | Metric::OtherCoreFactor
+        | Metric::CpuMicrosPerRequest
+        | Metric::CpuCores => (Kind::Cpu, ""),
         Metric::P50Micros => (Kind::Latency, "p50"),
         Metric::P99Micros => (Kind::Latency, "p99"),
         Metric::P999Micros => (Kind::Latency, "p99.9"),
@@ -484,7 +561,6 @@ fn line(out: &mut String, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Side;
     use crate::record::tests::{circumstances, record};
 
     fn records() -> Vec<Record> {
@@ -548,6 +624,23 @@ mod tests {
         assert!(text.contains("- class 1, produce-64k, kafka, round 0: failed and left out: disk full\n"), "{text}");
         assert!(text.contains("**64 KiB × 4 connections** †"), "{text}");
         assert!(!text.contains("**end to end, 100,000 rec/s** †"), "{text}");
+    }
+
+    #[test]
+    fn prewarming_is_told_for_each_side() {
+        let mut records = records();
+        let prewarm = |slices: &[f64], steady| {
+            let slices = slices.to_vec();
+            Some(Prewarm { figure: Metric::MegabytesPerSecond, slice_seconds: 5, slices, steady })
+        };
+        assert!(!report(&circumstances(), &records).readme.contains("How warm"));
+        records[1].prewarm = prewarm(&[100.0, 480.0, 500.0], true);
+        records[5].prewarm = prewarm(&[110.0, 300.0, 400.0, 500.0], false);
+        let text = report(&circumstances(), &records).readme;
+        assert!(
+            text.contains("| 1 | 64 KiB × 4 connections | kafka | throughput, MB/s | 105 | 500 | 3 to 4 | 1 of 2 |"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use crate::process::{StopError, TempDir, last_lines, terminate};
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
+const DATA_DIR: &str = "data";
 
 /// How to run Weir.
 #[derive(Debug, Clone)]
@@ -53,7 +54,7 @@ impl Weir {
             .arg(options.program)
             .args(["serve", "--listen", &bootstrap, "--cores", options.cores, "--durability", options.durability])
             .arg("--data-dir")
-            .arg(dir.path().join("data"))
+            .arg(dir.path().join(DATA_DIR))
             .arg("--ready-file")
             .arg(&ready)
             .stdin(Stdio::null())
@@ -78,6 +79,11 @@ impl Weir {
     /// `host:port` for clients.
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
+    }
+
+    /// The directory of the partitions.
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join(DATA_DIR)
     }
 
     /// The process id.

@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use super::{Jars, ToolError};
+use crate::client::Client;
 use crate::process::{StopError, TempDir, last_lines, terminate};
 
 /// Base64 of the 16 bytes "WeirCompareKafka": the nodes are alone and short-lived, so one id serves all of them.
@@ -339,40 +340,18 @@ fn logging(log_file: &Path) -> String {
 /// True when the node answers ApiVersions without an error and Metadata with itself as a broker: it then has registered
 /// with its controller and is no longer fenced.
 fn serves(to: SocketAddr) -> io::Result<bool> {
-    let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(1))?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    stream.set_nodelay(true)?;
+    let mut client = Client::connect(to)?;
     // ApiVersions (key 18) version 0 has an empty body; its answer starts with an error code.
-    let versions = call(&mut stream, 18, 0, &[])?;
+    let versions = client.call(18, 0, &[])?;
     // Metadata (key 3) version 1 with an empty list of topics; its answer starts with the count of brokers.
-    let metadata = call(&mut stream, 3, 1, &0u32.to_be_bytes())?;
+    let metadata = client.call(3, 1, &0u32.to_be_bytes())?;
     Ok(versions.starts_with(&[0, 0]) && metadata.get(..4).is_some_and(|count| count != [0; 4]))
-}
-
-/// Sends one request with a version 1 header and returns the body of the answer after its correlation id.
-fn call(stream: &mut TcpStream, api_key: i16, version: i16, body: &[u8]) -> io::Result<Vec<u8>> {
-    const CORRELATION_ID: [u8; 4] = [0, 0, 0, 1];
-    const ANSWER_MAX: usize = 1 << 20;
-    let null_client_id = (-1i16).to_be_bytes();
-    let request = [&api_key.to_be_bytes()[..], &version.to_be_bytes(), &CORRELATION_ID, &null_client_id, body].concat();
-    let length = u32::try_from(request.len()).map_err(io::Error::other)?;
-    stream.write_all(&[&length.to_be_bytes()[..], &request].concat())?;
-    let mut length = [0; 4];
-    stream.read_exact(&mut length)?;
-    let length = u32::from_be_bytes(length) as usize;
-    if !(4..=ANSWER_MAX).contains(&length) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "not an answer of Kafka"));
-    }
-    let mut answer = vec![0; length];
-    stream.read_exact(&mut answer)?;
-    if answer[..4] != CORRELATION_ID {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "an answer to another request"));
-    }
-    Ok(answer.split_off(4))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     #[test]

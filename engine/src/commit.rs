@@ -17,7 +17,7 @@ use crate::cache::Slice;
 use crate::direct::{DirectDone, DirectWrite};
 use crate::gather::ClosedGroup;
 use crate::io::{File, Open, WriteSync};
-use crate::join::all;
+use crate::join::{all, first};
 use crate::log::Mark;
 use crate::reactor::Reactor;
 use crate::segment::{self, Segment};
@@ -26,6 +26,8 @@ use crate::store::{Durability, Health, Slot, State, Store};
 /// What one turn of the loop makes durable.
 struct Commit {
     seq: u64,
+    began_ns: u64,
+    appends: u32,
     groups: Vec<ClosedGroup>,
     writes: Vec<DirectWrite>,
     done: Vec<DirectDone>,
@@ -126,6 +128,10 @@ impl Store {
         loop {
             // Everything that this turn's receives brought joins the commit.
             self.shared.reactor.end_of_turn().await;
+            if let Some(until_ns) = self.is_early() {
+                first(self.shared.work.wait(), self.shared.reactor.sleep_until(until_ns)).await;
+                continue;
+            }
             let Some(commit) = self.seal() else { return Ok(()) };
             self.write(&commit).await?;
             if let Some(failed) = self.failure() {
@@ -133,6 +139,16 @@ impl Store {
             }
             self.finish(&commit);
         }
+    }
+
+    /// The moment until which the next commit should wait for more appends, if it should ([`crate::pace`]).
+    fn is_early(&self) -> Option<u64> {
+        let state = self.state();
+        let (appends, bytes) = state.gathered;
+        if appends == 0 || state.options.durability == Durability::Os {
+            return None;
+        }
+        state.pace.wait_until(self.shared.reactor.now_ns(), appends, bytes)
     }
 
     /// Takes what has been gathered. None when nothing was, or when there is no memory to complete it at this moment;
@@ -151,8 +167,11 @@ impl Store {
         let ends = sealed.iter().filter_map(|&slot| Some((slot, state.partition(slot)?.sealed_end))).collect();
         let sync = state.options.durability == Durability::Disk || state.must_sync;
         state.must_sync = false;
+        let (appends, _) = std::mem::take(&mut state.gathered);
         Some(Commit {
             seq,
+            began_ns: self.shared.reactor.now_ns(),
+            appends,
             groups: state.gather.seal(),
             writes: std::mem::take(&mut state.direct_writes),
             done: std::mem::take(&mut state.direct_done),
@@ -237,6 +256,9 @@ impl Store {
                 self.shared.pressure.notify();
             }
         }
+        let now_ns = self.shared.reactor.now_ns();
+        let (waiting, _) = state.gathered;
+        state.pace.ended(now_ns, now_ns - commit.began_ns, commit.appends, waiting);
         state.committed = commit.seq;
         if let Some(group) = commit.groups.last() {
             state.durable_group = Some(group.seq);

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Poll, Waker};
 
 /// Runs all tasks to their end, also when one has failed, and gives the first error. All of them: an operation that is
@@ -26,6 +26,16 @@ pub(crate) async fn all(mut tasks: Vec<Pin<Box<dyn Future<Output = io::Result<()
         Poll::Ready(first_error.take().map_or(Ok(()), Err))
     })
     .await
+}
+
+/// Waits for the one of two events that comes first.
+pub(crate) async fn first(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
+    let (mut one, mut other) = (pin!(one), pin!(other));
+    std::future::poll_fn(|context| match one.as_mut().poll(context) {
+        Poll::Pending => other.as_mut().poll(context),
+        ready => ready,
+    })
+    .await;
 }
 
 /// Lets one task at a time do what must not overlap with itself.

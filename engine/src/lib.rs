@@ -15,6 +15,7 @@ mod lifecycle;
 pub mod limits;
 mod log;
 pub mod mailbox;
+mod pace;
 pub mod partition;
 mod producer;
 pub mod reactor;

@@ -30,6 +30,14 @@ pub const ACCEPT_QUEUE: usize = 1024;
 /// `net.core.somaxconn`.
 pub const LISTEN_BACKLOG: i32 = 4096;
 
+/// The longest that a small commit waits for more appends when the disk is free, in nanoseconds: clients on the same or a
+/// near machine are back within it.
+pub const PACE_NS: u64 = 100_000;
+
+/// Bytes of batches at which a commit does not wait for more: from there on writing takes longer than the disk's fixed cost
+/// per commit.
+pub const PACE_BYTES: u64 = 64 << 10;
+
 /// The smallest size of a record batch of magic 2: its header, with no records.
 pub const MIN_BATCH_BYTES: usize = 61;
 

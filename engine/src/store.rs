@@ -21,6 +21,7 @@ use crate::join::Turnstile;
 use crate::journal::{Entry, EntryKind};
 use crate::journal_files::JournalFiles;
 use crate::limits::{BLOCK_BYTES, Limits};
+use crate::pace::Pace;
 use crate::partition::{AppendError, Appended, Partition, PartitionConfig};
 use crate::producer::{ProducerBatch, Sequence, sequence_after};
 use crate::reactor::{Notify, Reactor};
@@ -109,6 +110,9 @@ pub(crate) struct State {
     pub(crate) must_sync: bool,
     /// Files of segments that were written without a sync, in the class `Os`.
     pub(crate) unsynced_segments: BTreeMap<(Slot, i64), File>,
+    /// Appends in the gathering commit, and the bytes of their batches.
+    pub(crate) gathered: (u32, u64),
+    pub(crate) pace: Pace,
     /// The newest durable commit.
     pub(crate) committed: u64,
     /// The newest journal group of a durable commit.
@@ -141,6 +145,8 @@ impl Store {
             direct_partitions: 0,
             must_sync: false,
             unsynced_segments: BTreeMap::new(),
+            gathered: (0, 0),
+            pace: Pace::default(),
             committed: 0,
             durable_group: None,
             health: Health::Running,
@@ -302,6 +308,7 @@ impl State {
             }
         }
         partition.gathered_bytes += batch.total_len() as u64;
+        self.gathered = (self.gathered.0 + 1, self.gathered.1 + batch.total_len() as u64);
         self.must_sync |= partition.config.flush_every_append;
 
         let slice = if direct {

@@ -14,7 +14,7 @@ use crate::kafka::BrokerError;
 use crate::machine::{Noise, NoiseSample, free_disk_bytes, process_cpu_ns, touch_memory, write_back};
 use crate::other_core::Placements;
 use crate::peer::RunningBroker;
-use crate::prewarm::Prewarm;
+use crate::prewarm::{Prewarm, Slice};
 use crate::process::{TempDir, last_lines, terminate};
 use crate::record::{Outcome, Record};
 use crate::run::{DISK_RESERVE_BYTES, Plan};
@@ -68,7 +68,7 @@ impl<'a> Bench<'a> {
             let (report, _) = self.run_load(load, target, &topic, timing, broker)?;
             let value = report.figure(load, figure).map_err(Failure::Report)?;
             broker.delete_topic(&topic)?;
-            if prewarm.add(value) {
+            if prewarm.add(Slice { value, compiling: report.compiling_share() }) {
                 break;
             }
         }

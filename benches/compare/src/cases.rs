@@ -83,9 +83,10 @@ pub struct Case {
     pub load: Load,
     /// What is to be reached.
     pub floors: &'static [Floor],
-    /// No peer writes more than this in a second, in MB, on the reference machine: decides how much free disk a run needs, and
-    /// how much memory is touched before it.
+    /// No peer writes more than this in a second, in MB, on the reference machine: decides how much free disk a run needs.
     pub write_mb_per_s_max: u64,
+    /// What Kafka at most writes in a second, in MB, on the reference machine: decides how much page cache is touched before.
+    pub kafka_mb_per_s_max: u64,
 }
 
 /// The work of one run. Records hold random bytes. Produce requests ask for `acks=1`.
@@ -345,6 +346,7 @@ pub const CASES: &[Case] = &[
         load: closed(4, Batch::Bytes(64 << 10)),
         floors: &[better(Metric::CpuSecondsPerGb, 4.2), better(Metric::MegabytesPerSecond, 3.2), near_limit(0.27)],
         write_mb_per_s_max: 1_600,
+        kafka_mb_per_s_max: 700,
     },
     Case {
         name: "produce-500k",
@@ -354,6 +356,7 @@ pub const CASES: &[Case] = &[
         load: closed(4, Batch::Records { count: 488, bytes: 1 << 10 }),
         floors: &[better(Metric::CpuSecondsPerGb, 4.0), better(Metric::MegabytesPerSecond, 3.0), near_limit(0.165)],
         write_mb_per_s_max: 3_200,
+        kafka_mb_per_s_max: 1_300,
     },
     Case {
         name: "produce-16k",
@@ -363,6 +366,7 @@ pub const CASES: &[Case] = &[
         load: closed(4, Batch::Bytes(16 << 10)),
         floors: &[better(Metric::CpuSecondsPerGb, 5.0), better(Metric::MegabytesPerSecond, 4.0), near_limit(0.59)],
         write_mb_per_s_max: 1_000,
+        kafka_mb_per_s_max: 350,
     },
     Case {
         name: "produce-1k",
@@ -372,6 +376,7 @@ pub const CASES: &[Case] = &[
         load: closed(4, NINE_RECORDS),
         floors: &[better(Metric::CpuSecondsPerGb, 3.5), better(Metric::MegabytesPerSecond, 2.2), near_limit(5.5)],
         write_mb_per_s_max: 150,
+        kafka_mb_per_s_max: 60,
     },
     Case {
         name: "produce-170b",
@@ -381,6 +386,7 @@ pub const CASES: &[Case] = &[
         load: closed(8, ONE_RECORD),
         floors: &[better(Metric::CpuSecondsPerGb, 4.0), better(Metric::MegabytesPerSecond, 2.7), near_limit(20.0)],
         write_mb_per_s_max: 60,
+        kafka_mb_per_s_max: 15,
     },
     Case {
         name: "fleet-1k",
@@ -390,6 +396,7 @@ pub const CASES: &[Case] = &[
         load: Load::Produce { connections: 64, batch: NINE_RECORDS, pace: Pace::Closed { in_flight: 10 } },
         floors: &[better(Metric::CpuSecondsPerGb, 10.0), better(Metric::MegabytesPerSecond, 8.0), near_limit(0.88)],
         write_mb_per_s_max: 900,
+        kafka_mb_per_s_max: 100,
     },
     Case {
         name: "fleet-170b",
@@ -399,6 +406,7 @@ pub const CASES: &[Case] = &[
         load: Load::Produce { connections: 64, batch: ONE_RECORD, pace: Pace::Closed { in_flight: 10 } },
         floors: &[better(Metric::CpuSecondsPerGb, 9.0), better(Metric::MegabytesPerSecond, 8.0), near_limit(5.9)],
         write_mb_per_s_max: 250,
+        kafka_mb_per_s_max: 30,
     },
     Case {
         name: "fetch-1m",
@@ -408,6 +416,7 @@ pub const CASES: &[Case] = &[
         load: Load::Fetch { connections: 4, range_bytes: 1 << 20 },
         floors: &[better(Metric::CpuSecondsPerGb, 1.35), better(Metric::MegabytesPerSecond, 1.5), near_limit(0.167)],
         write_mb_per_s_max: 1,
+        kafka_mb_per_s_max: 1,
     },
     Case {
         name: "flush-16k",
@@ -421,6 +430,7 @@ pub const CASES: &[Case] = &[
             bound: Bound::TimesBetter(10.0),
         }],
         write_mb_per_s_max: 800,
+        kafka_mb_per_s_max: 60,
     },
     Case {
         name: "flush-16k-single",
@@ -430,6 +440,7 @@ pub const CASES: &[Case] = &[
         load: Load::Produce { connections: 1, batch: Batch::Bytes(16 << 10), pace: Pace::Closed { in_flight: 1 } },
         floors: &[],
         write_mb_per_s_max: 300,
+        kafka_mb_per_s_max: 60,
     },
     Case {
         name: "e2e-1k",
@@ -439,6 +450,7 @@ pub const CASES: &[Case] = &[
         load: end_to_end(1_000),
         floors: &[],
         write_mb_per_s_max: 1,
+        kafka_mb_per_s_max: 1,
     },
     Case {
         name: "e2e-100k",
@@ -448,6 +460,7 @@ pub const CASES: &[Case] = &[
         load: end_to_end(100_000),
         floors: &[better(Metric::P999Micros, 2.0)],
         write_mb_per_s_max: 30,
+        kafka_mb_per_s_max: 30,
     },
     Case {
         name: "e2e-1m",
@@ -457,6 +470,7 @@ pub const CASES: &[Case] = &[
         load: end_to_end(1_000_000),
         floors: &[],
         write_mb_per_s_max: 200,
+        kafka_mb_per_s_max: 200,
     },
     Case {
         name: "single",
@@ -470,6 +484,7 @@ pub const CASES: &[Case] = &[
         },
         floors: &[Floor { class: Class::OsAgainstShipped, metric: Metric::P50Micros, bound: Bound::TimesBetter(1.0) }],
         write_mb_per_s_max: 20,
+        kafka_mb_per_s_max: 20,
     },
     Case {
         name: "trickle",
@@ -479,6 +494,7 @@ pub const CASES: &[Case] = &[
         load: Load::Produce { connections: 1, batch: ONE_RECORD, pace: Pace::Open { rate: 1_000 } },
         floors: &[better(Metric::CpuCores, 3.0)],
         write_mb_per_s_max: 1,
+        kafka_mb_per_s_max: 1,
     },
     Case {
         name: "other-core",
@@ -492,6 +508,7 @@ pub const CASES: &[Case] = &[
             bound: Bound::AtMost(1.3),
         }],
         write_mb_per_s_max: 1_600,
+        kafka_mb_per_s_max: 0,
     },
     Case {
         name: "idle",
@@ -501,6 +518,7 @@ pub const CASES: &[Case] = &[
         load: Load::Idle,
         floors: &[Floor { class: Class::DiskAgainstShipped, metric: Metric::CpuCores, bound: Bound::AtMost(0.002) }],
         write_mb_per_s_max: 1,
+        kafka_mb_per_s_max: 1,
     },
 ];
 

@@ -239,6 +239,16 @@ impl Report {
         flags
     }
 
+    /// Share of the broker's processor time that the compilers of a JVM took, 0 to 1; 0 for other programs.
+    pub fn compiling_share(&self) -> f64 {
+        // The names of the threads of HotSpot, as far as the system keeps them.
+        let compiles = |name: &str| name.starts_with("C1 Compiler") || name.starts_with("C2 Compiler");
+        let total = self.0["broker_cpu"]["total_s"].as_f64().unwrap_or_default();
+        let compiling: f64 =
+            self.broker_threads().iter().filter(|(name, _)| compiles(name)).map(|(_, seconds)| seconds).sum();
+        if total > 0.0 { compiling / total } else { 0.0 }
+    }
+
     /// The whole report.
     pub fn into_json(self) -> Value {
         self.0
@@ -300,6 +310,7 @@ mod tests {
             "errors": [],
             "audit": { "passed": true, "lost": 0 },
             "broker_cpu": {
+                "total_s": 3.0,
                 "cores": 0.98,
                 "s_per_gb": 1.85,
                 "us_per_request": 121.0,
@@ -341,6 +352,20 @@ mod tests {
         assert_eq!(figures[&Metric::MegabytesPerSecond], 2520.0);
         assert_eq!(report.flags(), Vec::<String>::new());
         assert_eq!(report.broker_threads(), [("weir", 0.5), ("weir-core-1", 0.25)]);
+        assert_eq!(report.compiling_share(), 0.0);
+    }
+
+    #[test]
+    fn time_of_compilers_is_a_share_of_the_brokers() {
+        let mut value = sample();
+        value["broker_cpu"]["threads"] = json!([
+            { "name": "C2 CompilerThre", "total_s": 0.5 },
+            { "name": "C1 CompilerThre", "total_s": 0.25 },
+            { "name": "data-plane-kafk", "total_s": 1.0 },
+        ]);
+        assert_eq!(read(&value).unwrap().compiling_share(), 0.75 / 3.0);
+        value["broker_cpu"] = Value::Null;
+        assert_eq!(read(&value).unwrap().compiling_share(), 0.0);
     }
 
     #[test]

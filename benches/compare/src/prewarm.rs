@@ -9,6 +9,9 @@ use crate::cases::Metric;
 
 /// How far a slice may lie from the best of the two before it, relative to that.
 const TOLERANCE: f64 = 0.05;
+/// What the compilers of a JVM may take of the broker's processor time in a slice. On a noisy machine two slices may be alike by
+/// chance; while there is still much to compile, the next ones will be better.
+const COMPILING_MAX: f64 = 0.05;
 
 /// The load before a measured run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,10 +20,19 @@ pub struct Prewarm {
     pub figure: Metric,
     /// Length of a slice in seconds.
     pub slice_seconds: u64,
-    /// The figure in each slice.
-    pub slices: Vec<f64>,
+    /// In order of time.
+    pub slices: Vec<Slice>,
     /// False where the cap ended it.
     pub steady: bool,
+}
+
+/// A few seconds of load.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Slice {
+    /// The figure.
+    pub value: f64,
+    /// Share of the broker's processor time that the compilers of a JVM took, 0 to 1.
+    pub compiling: f64,
 }
 
 impl Prewarm {
@@ -30,14 +42,14 @@ impl Prewarm {
     }
 
     /// Adds a slice and says whether the load has become steady.
-    pub fn add(&mut self, value: f64) -> bool {
-        self.steady = self.is_like_those_before(value);
-        self.slices.push(value);
+    pub fn add(&mut self, slice: Slice) -> bool {
+        self.steady = slice.compiling <= COMPILING_MAX && self.is_like_those_before(slice.value);
+        self.slices.push(slice);
         self.steady
     }
 
     fn is_like_those_before(&self, value: f64) -> bool {
-        let before = self.slices.iter().rev().take(2).copied();
+        let before = self.slices.iter().rev().take(2).map(|slice| slice.value);
         let best = if self.figure.more_is_better() { before.reduce(f64::max) } else { before.reduce(f64::min) };
         best.is_some_and(|best| (value - best).abs() <= best * TOLERANCE)
     }
@@ -50,7 +62,16 @@ mod tests {
     /// After how many slices it is steady.
     fn steady_after(figure: Metric, slices: &[f64]) -> Option<usize> {
         let mut prewarm = Prewarm::new(figure, 5);
-        slices.iter().position(|&value| prewarm.add(value)).map(|index| index + 1)
+        let still = |value| Slice { value, compiling: 0.0 };
+        slices.iter().position(|&value| prewarm.add(still(value))).map(|index| index + 1)
+    }
+
+    #[test]
+    fn nothing_is_steady_while_much_is_compiled() {
+        let mut prewarm = Prewarm::new(Metric::MegabytesPerSecond, 5);
+        for (compiling, steady) in [(0.6, false), (0.3, false), (0.06, false), (0.04, true)] {
+            assert_eq!(prewarm.add(Slice { value: 100.0, compiling }), steady, "{compiling}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::cases::{Bound, CASES, Case, Class, Floor, Metric};
 use crate::chart::{Bar, Chart, Kind, Row};
 use crate::kafka::SETTINGS_IN_WORDS;
-use crate::prewarm::Prewarm;
+use crate::prewarm::{Prewarm, Slice};
 use crate::record::{Circumstances, Outcome, Record, Side};
 use crate::stats::{Estimate, median};
 use crate::summary::{Comparison, Verdict, compare, judge, noise, of};
@@ -344,31 +344,41 @@ fn prewarming(out: &mut String, records: &[Record], classes: &[Class]) {
     line(out, "## How warm the brokers were\n");
     line(
         out,
-        "The load before the measured run, in slices: medians over the runs of the first and of the last slice, how many slices there \
-         were, and how many runs were not steady by the rule below when the time for it was over.\n",
+        "The load before the measured run, in slices: medians over the runs of the first and of the last slice, and of the share of the \
+         broker's CPU that the compilers of its JVM took in them; how many slices there were, and how many runs were not steady by the \
+         rule below when the time for it was over.\n",
     );
-    line(out, "| class | case | side | figure | first slice | last slice | slices | not steady |");
-    line(out, "| --- | --- | --- | --- | --: | --: | --: | --: |");
+    line(
+        out,
+        "| class | case | side | figure | first slice | last slice | compilers, first | last | slices | not steady |",
+    );
+    line(out, "| --- | --- | --- | --- | --: | --: | --: | --: | --: | --: |");
     rows.iter().for_each(|row| line(out, row));
     out.push('\n');
 }
 
 fn prewarm_row(class: Class, case: &Case, side: Side, prewarms: &[&Prewarm]) -> Option<String> {
     let figure = prewarms.first()?.figure;
-    let middle = |slice: fn(&Prewarm) -> Option<f64>| {
-        cell(median(&prewarms.iter().filter_map(|prewarm| slice(prewarm)).collect::<Vec<_>>()))
+    let middle = |slice: fn(&[Slice]) -> Option<&Slice>, figure: fn(&Slice) -> f64| {
+        median(&prewarms.iter().filter_map(|prewarm| slice(&prewarm.slices).map(figure)).collect::<Vec<_>>())
+    };
+    let value = |slice| cell(middle(slice, |slice| slice.value));
+    let compiling = |slice| {
+        middle(slice, |slice| slice.compiling).map_or_else(|| "–".into(), |share| format!("{:.0} %", share * 100.0))
     };
     let counts = || prewarms.iter().map(|prewarm| prewarm.slices.len());
     let (fewest, most) = (counts().min()?, counts().max()?);
     let slices = if fewest == most { fewest.to_string() } else { format!("{fewest} to {most}") };
     Some(format!(
-        "| {} | {} | {} | {} | {} | {} | {slices} | {} of {} |",
+        "| {} | {} | {} | {} | {} | {} | {} | {} | {slices} | {} of {} |",
         class.number(),
         case.title,
         side.name(),
         figure.title(),
-        middle(|prewarm| prewarm.slices.first().copied()),
-        middle(|prewarm| prewarm.slices.last().copied()),
+        value(<[Slice]>::first),
+        value(<[Slice]>::last),
+        compiling(<[Slice]>::first),
+        compiling(<[Slice]>::last),
         prewarms.iter().filter(|prewarm| !prewarm.steady).count(),
         prewarms.len()
     ))
@@ -396,7 +406,8 @@ fn method(out: &mut String, circumstances: &Circumstances) {
         0 => "The brokers were not warmed before: Apache Kafka's figures are those of a JVM that still compiles, and mean nothing.".to_owned(),
         max => format!(
             "Each run began with the case's own load in slices of {} s, until a slice was within 5 % of the better of the two before it \
-             (throughput; CPU where the rate is given), for {max} s at most. Each slice had a topic of its own, which was deleted with its \
+             (throughput; CPU where the rate is given) and the compilers of a JVM took no more than 5 % of the broker's CPU in it, for \
+             {max} s at most. Each slice had a topic of its own, which was deleted with its \
              files after it; then everything was written back to disk (sync).",
             s.prewarm_slice_seconds
         ),
@@ -630,15 +641,17 @@ mod tests {
     fn prewarming_is_told_for_each_side() {
         let mut records = records();
         let prewarm = |slices: &[f64], steady| {
-            let slices = slices.to_vec();
+            let slices = slices.iter().map(|&value| Slice { value, compiling: value / 1000.0 }).collect();
             Some(Prewarm { figure: Metric::MegabytesPerSecond, slice_seconds: 5, slices, steady })
         };
         assert!(!report(&circumstances(), &records).readme.contains("How warm"));
         records[1].prewarm = prewarm(&[100.0, 480.0, 500.0], true);
-        records[5].prewarm = prewarm(&[110.0, 300.0, 400.0, 500.0], false);
+        records[5].prewarm = prewarm(&[120.0, 300.0, 400.0, 500.0], false);
         let text = report(&circumstances(), &records).readme;
         assert!(
-            text.contains("| 1 | 64 KiB × 4 connections | kafka | throughput, MB/s | 105 | 500 | 3 to 4 | 1 of 2 |"),
+            text.contains(
+                "| 1 | 64 KiB × 4 connections | kafka | throughput, MB/s | 110 | 500 | 11 % | 50 % | 3 to 4 | 1 of 2 |"
+            ),
             "{text}"
         );
     }

@@ -14,6 +14,7 @@ use crate::generator;
 use crate::kafka::Jars;
 use crate::machine::{available_memory_bytes, free_disk_bytes};
 use crate::peer::RunningBroker;
+use crate::prewarm::Slice;
 use crate::record::{Folder, FolderError, Outcome, Record, Settings, Side};
 
 /// Disk that is never used: a full file system would hurt more than this program.
@@ -160,7 +161,11 @@ fn in_short(case: &Case, record: &Record) -> String {
     let doubts = if flags.is_empty() { String::new() } else { format!("  (doubtful: {})", flags.join("; ")) };
     let prewarm = match &record.prewarm {
         Some(prewarm) => {
-            let slices: Vec<String> = prewarm.slices.iter().map(|value| format!("{value:.4}")).collect();
+            let in_words = |slice: &Slice| match slice.compiling {
+                0.0 => format!("{:.4}", slice.value),
+                share => format!("{:.4}/{:.0}%", slice.value, share * 100.0),
+            };
+            let slices: Vec<String> = prewarm.slices.iter().map(in_words).collect();
             let end = if prewarm.steady { "steady" } else { "not steady" };
             format!("  (prewarm: {}: {end})", slices.join(" "))
         }
@@ -187,7 +192,11 @@ fn disk_bytes(settings: &Settings, case: &Case) -> u64 {
 
 /// What the warm-up and the measured seconds write at most.
 fn measured_bytes(settings: &Settings, case: &Case) -> u64 {
-    case.write_mb_per_s_max * 1_000_000 * (settings.warmup_seconds + settings.measured_seconds)
+    case.write_mb_per_s_max * 1_000_000 * measured_seconds(settings)
+}
+
+fn measured_seconds(settings: &Settings) -> u64 {
+    settings.warmup_seconds + settings.measured_seconds
 }
 
 fn run_one(
@@ -240,7 +249,7 @@ fn measure(
     if let Some(figure) = case.load.steady_by().filter(|_| settings.prewarm_max_seconds > 0) {
         record.prewarm = Some(bench.prewarm(case.load, figure, &target, &mut broker)?);
     }
-    let touch_bytes = bytes_to_touch(settings, case).map_err(Failure::Memory)?;
+    let touch_bytes = bytes_to_touch(settings, class, case).map_err(Failure::Memory)?;
     let outcome = match case.load {
         Load::Idle => bench.idle(record, &broker)?,
         load @ Load::OtherCore { .. } => bench.other_core(load, &target, touch_bytes, record, &mut broker)?,
@@ -256,10 +265,15 @@ fn side_flushes(plan: &Plan, class: Class, side: Side) -> bool {
 }
 
 /// Page cache for all that is written and memory for Weir, the same before the runs of either side.
-fn bytes_to_touch(settings: &Settings, case: &Case) -> io::Result<u64> {
+fn bytes_to_touch(settings: &Settings, class: Class, case: &Case) -> io::Result<u64> {
     let limit = (available_memory_bytes()? as f64 * TOUCH_SHARE) as u64;
     let written = measured_bytes(settings, case);
+    // With its records on disk Weir writes past the page cache: then only Kafka fills it.
+    let cached = match class.weir_durability() {
+        "disk" => written.min(measured_seconds(settings) * case.kafka_mb_per_s_max * 1_000_000),
+        _ => written,
+    };
     // Of its pool a broker takes no more than it is given records.
-    let wanted = settings.touch_bytes.unwrap_or_else(|| written + written.min(WEIR_POOL_BYTES));
+    let wanted = settings.touch_bytes.unwrap_or_else(|| cached + written.min(WEIR_POOL_BYTES));
     Ok(wanted.min(limit))
 }

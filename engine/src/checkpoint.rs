@@ -294,11 +294,13 @@ impl State {
                 continue;
             };
             let durable = partition.log.durable;
+            // A commit writes the blocks of a segment on the direct path, but not those of the rolled one before it.
+            let is_direct = |base| partition.direct.as_ref().is_some_and(|direct| direct.segment_base == base);
             for segment in partition.log.segments.iter().filter(|s| !s.sealed) {
                 let complete = segment.rolled && durable.segment_base > segment.base;
                 let to = match complete {
                     true => segment.end_pos,
-                    false if durable.segment_base != segment.base || partition.direct.is_some() => break,
+                    false if durable.segment_base != segment.base || is_direct(segment.base) => break,
                     false => Segment::block_floor(durable.pos),
                 };
                 if segment.flushed == to && !complete {

@@ -144,14 +144,20 @@ impl Store {
                 Found::Broken => return Err(ReadError::Corrupt),
                 // The walk from the index entry used up the buffer: go on behind it.
                 Found::Further { skip } if skip > 0 => skipped += skip as u64,
-                // The batch is larger than the buffer.
+                // The batch is larger than the buffer, or its end has left memory during the read: for the file, or
+                // because the segment is gone.
                 Found::Further { .. } => {
-                    let needed = batch_len(bytes).ok_or(ReadError::Corrupt)?;
                     let moved = self.state().locate(slot, offset)?.flushed != cold.flushed;
-                    if (needed <= wanted && !moved) || cold.pos + needed as u64 > cold.end {
-                        return Err(ReadError::Corrupt);
+                    match batch_len(bytes) {
+                        Some(needed) if needed > wanted || moved => {
+                            if cold.pos + needed as u64 > cold.end {
+                                return Err(ReadError::Corrupt);
+                            }
+                            wanted = wanted.max(needed);
+                        }
+                        None if moved => {}
+                        _ => return Err(ReadError::Corrupt),
                     }
-                    wanted = wanted.max(needed);
                 }
             }
         }
@@ -276,7 +282,8 @@ impl Store {
         Ok(())
     }
 
-    /// Reads up to `wanted` bytes of a segment from `cold.pos` on into a chunk. Returns them with where they begin.
+    /// Reads up to `wanted` bytes of a segment from `cold.pos` on into a chunk. Returns them with where they begin. They
+    /// are fewer where the file is too short, and where memory does not hold the segment's rest any more.
     async fn read_range(&self, slot: Slot, cold: &Cold, wanted: usize) -> Result<(Slice, usize), ReadError> {
         let start = Segment::block_floor(cold.pos);
         let from = (cold.pos - start) as usize;
@@ -325,10 +332,7 @@ impl Store {
         }
         let slice = writer.slice(0, have);
         state.pool.retire(writer);
-        if have <= from {
-            return Err(ReadError::Corrupt);
-        }
-        Ok((slice, from))
+        Ok((slice, from.min(have)))
     }
 }
 

@@ -498,6 +498,33 @@ fn retention_reclaims_the_last_segment_of_an_idle_partition() {
     });
 }
 
+/// A batch of which the file holds four bytes, and memory the rest until the partition is deleted: a reader that is on its
+/// way to the file learns of the deletion and of no damage.
+#[test]
+fn a_read_that_meets_a_deletion_finds_no_damage() {
+    let world = World::new(SimConfig { seed: 1, ..SimConfig::default() });
+    let mut random = Random(1);
+    world.reactor.block_on(async {
+        let slot = world.create(0, config()).await;
+        let other = world.create(1, config()).await;
+        let overhead = batch(&mut random, 1, 4000).len() - 4000;
+        let first = batch(&mut random, 1, 4092 - overhead);
+        assert_eq!(first.len(), 4092);
+        world.acked(slot, &first).await;
+        world.acked(slot, &batch(&mut random, 1, 3000)).await;
+        while !matches!(world.store.read(slot, 1, 1 << 20, true), Ok(Read::Cold)) {
+            world.acked(other, &batch(&mut random, 1, 3000)).await;
+        }
+        let answer = Rc::new(RefCell::new(None));
+        let (store, answered) = (world.store.clone(), answer.clone());
+        world.reactor.spawn(async move { *answered.borrow_mut() = Some(store.read_any(slot, 1).await) });
+        world.reactor.end_of_turn().await;
+        world.store.delete_partition(slot).await.unwrap();
+        let answer = answer.take().expect("the read is over before the directory is removed");
+        assert!(matches!(answer, Err(ReadError::UnknownPartition)), "{answer:?}");
+    });
+}
+
 /// A segment that was deleted before the journal knew of its successor, while the one before it, deleted too, is all in
 /// the journal: the log is empty and goes on where it was.
 #[test]

@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::bench::{Bench, Failure};
 use crate::cases::{Case, Class, Load};
+use crate::cores::CoreList;
 use crate::generator;
 use crate::kafka::Jars;
 use crate::machine::{available_memory_bytes, free_disk_bytes};
@@ -249,7 +250,7 @@ fn measure(
     if let Some(figure) = case.load.steady_by().filter(|_| settings.prewarm_max_seconds > 0) {
         record.prewarm = Some(bench.prewarm(case.load, figure, &target, &mut broker)?);
     }
-    let touch_bytes = bytes_to_touch(settings, class, case).map_err(Failure::Memory)?;
+    let touch_bytes = bytes_to_touch(settings, class, case, cores).map_err(Failure::Memory)?;
     let outcome = match case.load {
         Load::Idle => bench.idle(record, &broker)?,
         load @ Load::OtherCore { .. } => bench.other_core(load, &target, touch_bytes, record, &mut broker)?,
@@ -265,7 +266,7 @@ fn side_flushes(plan: &Plan, class: Class, side: Side) -> bool {
 }
 
 /// Page cache for all that is written and memory for Weir, the same before the runs of either side.
-fn bytes_to_touch(settings: &Settings, class: Class, case: &Case) -> io::Result<u64> {
+fn bytes_to_touch(settings: &Settings, class: Class, case: &Case, cores: &str) -> io::Result<u64> {
     let limit = (available_memory_bytes()? as f64 * TOUCH_SHARE) as u64;
     let written = measured_bytes(settings, case);
     // With its records on disk Weir writes past the page cache: then only Kafka fills it.
@@ -273,7 +274,8 @@ fn bytes_to_touch(settings: &Settings, class: Class, case: &Case) -> io::Result<
         "disk" => written.min(measured_seconds(settings) * case.kafka_mb_per_s_max * 1_000_000),
         _ => written,
     };
+    let pool = cores.parse::<CoreList>().map_or(1, |cores| cores.count() as u64) * WEIR_POOL_BYTES;
     // Of its pool a broker takes no more than it is given records.
-    let wanted = settings.touch_bytes.unwrap_or_else(|| cached + written.min(WEIR_POOL_BYTES));
+    let wanted = settings.touch_bytes.unwrap_or_else(|| cached + written.min(pool));
     Ok(wanted.min(limit))
 }

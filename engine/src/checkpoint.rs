@@ -1,13 +1,16 @@
 //! The checkpoint: moves journaled bytes into segments, so that journal files and memory can be used again, and
 //! completes segments that have been rolled.
 //!
-//! It works through the partitions in rounds. A round copies what fits from memory into one chunk, writes all pieces at
-//! once, then syncs all files at once: the file system turns the syncs of one round into few commits of its own. Only
+//! It works through the partitions in rounds. A round copies what fits from memory into one chunk and writes all pieces at
+//! once. After some rounds all their files are synced at once: the file system turns these syncs into few commits of its
+//! own, and the commits of appends, which share the disk, wait for few flushes that are not theirs. Only
 //! whole blocks go to a growing segment; the rest is carried, written again into a newer journal group, so that the
 //! journal always holds every partition's newest end, and a durable block of a segment is never written again.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+use std::pin::Pin;
 
 use crate::cache::{ChunkWriter, Slice};
 use crate::io::{File, Open, WriteSync};
@@ -26,12 +29,20 @@ struct Piece {
     base: i64,
     pos: u64,
     bytes: Slice,
-    /// `flushed` once the piece is synced.
-    flushed: u64,
-    /// The segment is complete with this piece.
-    seals: bool,
-    file: Option<File>,
+    written: Written,
 }
+
+/// How far a segment's file has been written, and not yet synced.
+#[derive(Debug, Clone, Copy)]
+struct Written {
+    /// `flushed` once it is synced.
+    to: u64,
+    /// The segment is complete with this.
+    seals: bool,
+}
+
+/// What has been written since the last sync, by segment.
+type Unsynced = BTreeMap<(Slot, i64), (File, Written)>;
 
 impl Store {
     /// Runs checkpoints whenever journal or memory run short or a segment was rolled, for as long as the store lives.
@@ -104,57 +115,60 @@ impl Store {
     async fn flush_through(&self, staging: &mut ChunkWriter, slots: &[Slot]) -> io::Result<bool> {
         let mut next = 0;
         let mut has_written = false;
-        loop {
-            assert!(staging.clear(), "a write of the last round still holds the chunk");
-            let mut pieces = self.state().plan(slots, &mut next, staging);
-            if pieces.is_empty() {
-                return Ok(has_written);
+        let mut is_done = false;
+        while !is_done {
+            let mut unsynced = Unsynced::new();
+            for _ in 0..ROUNDS_PER_SYNC {
+                assert!(staging.clear(), "a write of the last round still holds the chunk");
+                let pieces = self.state().plan(slots, &mut next, &unsynced, staging);
+                is_done = pieces.is_empty();
+                if is_done {
+                    break;
+                }
+                has_written = true;
+                self.write_pieces(pieces, &mut unsynced).await?;
             }
-            has_written = true;
-            for piece in &mut pieces {
-                let end = piece.pos + piece.bytes.len() as u64;
-                piece.file = self.segment_file(piece.slot, piece.base, end).await?;
-            }
-            pieces.retain(|piece| piece.file.is_some());
-            self.write_pieces(&pieces).await?;
-            let mut state = self.state_mut();
-            for piece in pieces {
-                let Some(partition) = state.partition_mut(piece.slot) else { continue };
-                let Some(at) = partition.log.find_base(piece.base) else { continue };
-                let segment = &mut partition.log.segments[at];
-                segment.flushed = segment.flushed.max(piece.flushed);
-                segment.sealed = piece.seals;
-                segment.check();
-                partition.has_sealed |= piece.seals;
-                partition.log.forget_flushed_tail();
-            }
+            self.sync_segments(&unsynced).await?;
         }
+        Ok(has_written)
     }
 
-    async fn write_pieces(&self, pieces: &[Piece]) -> io::Result<()> {
-        let reactor = &self.shared.reactor;
-        let file = |piece: &Piece| piece.file.clone().expect("pieces without a file were dropped");
-        all(pieces
-            .iter()
-            .map(|piece| {
-                let file = file(piece);
-                Box::pin(async move { self.write_blocks(&file, piece.pos, &piece.bytes, WriteSync::No).await }) as _
-            })
-            .collect())
-        .await?;
-        for piece in pieces.iter().filter(|piece| piece.seals) {
-            // The last block was padded with zeros, and space may have been set aside beyond it.
-            reactor.truncate(&file(piece), piece.flushed).await?;
-            self.write_snapshots(piece.slot, piece.base).await?;
+    async fn write_pieces(&self, pieces: Vec<Piece>, unsynced: &mut Unsynced) -> io::Result<()> {
+        let mut writes: Vec<Pin<Box<dyn Future<Output = io::Result<()>> + '_>>> = Vec::new();
+        for Piece { slot, base, pos, bytes, written } in pieces {
+            let end = pos + bytes.len() as u64;
+            // A partition that was deleted meanwhile has nothing left to write.
+            let Some(file) = self.segment_file(slot, base, end).await? else { continue };
+            unsynced.insert((slot, base), (file.clone(), written));
+            writes.push(Box::pin(async move { self.write_blocks(&file, pos, &bytes, WriteSync::No).await }));
         }
-        all(pieces
-            .iter()
-            .map(|piece| {
-                let file = file(piece);
-                Box::pin(async move { reactor.fdatasync(&file).await }) as _
-            })
-            .collect())
-        .await
+        all(writes).await
+    }
+
+    /// Makes durable what was written, and takes note of it.
+    async fn sync_segments(&self, unsynced: &Unsynced) -> io::Result<()> {
+        let reactor = &self.shared.reactor;
+        for (&(slot, base), (file, written)) in unsynced {
+            if written.seals {
+                // The last block was padded with zeros, and space may have been set aside beyond it.
+                reactor.truncate(file, written.to).await?;
+                self.write_snapshots(slot, base).await?;
+            }
+        }
+        all(unsynced.values().map(|(file, _)| Box::pin(async move { reactor.fdatasync(file).await }) as _).collect())
+            .await?;
+        let mut state = self.state_mut();
+        for (&(slot, base), (_, written)) in unsynced {
+            let Some(partition) = state.partition_mut(slot) else { continue };
+            let Some(at) = partition.log.find_base(base) else { continue };
+            let segment = &mut partition.log.segments[at];
+            segment.flushed = segment.flushed.max(written.to);
+            segment.sealed = written.seals;
+            segment.check();
+            partition.has_sealed |= written.seals;
+            partition.log.forget_flushed_tail();
+        }
+        Ok(())
     }
 
     /// Writes the producer states that were taken when the segments up to the one after `base` began: what they count
@@ -258,6 +272,9 @@ impl Store {
     }
 }
 
+/// Rounds between two syncs. Memory is not freed in between.
+const ROUNDS_PER_SYNC: usize = 16;
+
 /// Between two attempts to get memory that readers hold, in ns.
 const MEMORY_PAUSE_NS: u64 = 1_000_000;
 
@@ -285,8 +302,8 @@ impl State {
         }
     }
 
-    /// Fills the staging chunk with pieces of the partitions from `slots[*next]` on.
-    fn plan(&self, slots: &[Slot], next: &mut usize, staging: &mut ChunkWriter) -> Vec<Piece> {
+    /// Fills the staging chunk with pieces of the partitions from `slots[*next]` on, behind what was written already.
+    fn plan(&self, slots: &[Slot], next: &mut usize, unsynced: &Unsynced, staging: &mut ChunkWriter) -> Vec<Piece> {
         let mut pieces = Vec::new();
         while let Some(&slot) = slots.get(*next) {
             let Some(partition) = self.partition(slot) else {
@@ -297,34 +314,37 @@ impl State {
             // A commit writes the blocks of a segment on the direct path, but not those of the rolled one before it.
             let is_direct = |base| partition.direct.as_ref().is_some_and(|direct| direct.segment_base == base);
             for segment in partition.log.segments.iter().filter(|s| !s.sealed) {
+                let written = unsynced.get(&(slot, segment.base)).map(|(_, written)| *written);
+                if written.is_some_and(|written| written.seals) {
+                    continue;
+                }
+                let from = written.map_or(segment.flushed, |written| written.to);
                 let complete = segment.rolled && durable.segment_base > segment.base;
                 let to = match complete {
                     true => segment.end_pos,
                     false if durable.segment_base != segment.base || is_direct(segment.base) => break,
                     false => Segment::block_floor(durable.pos),
                 };
-                if segment.flushed == to && !complete {
+                if from == to && !complete {
                     break;
                 }
                 let room = staging.remaining() as u64;
-                let end = to.min(segment.flushed + room);
+                let end = to.min(from + room);
                 // Only the last piece of a complete segment may end inside a block.
                 let end = if end < to { Segment::block_floor(end) } else { end };
                 let padded = Segment::block_ceil(end);
-                if (end == segment.flushed && end < to) || padded - segment.flushed > room {
+                if (end == from && end < to) || padded - from > room {
                     return pieces;
                 }
                 let start = staging.filled();
-                partition.log.copy_from_memory(segment.base, segment.flushed..end, staging);
-                staging.pad_to(start + (padded - segment.flushed) as usize);
+                partition.log.copy_from_memory(segment.base, from..end, staging);
+                staging.pad_to(start + (padded - from) as usize);
                 pieces.push(Piece {
                     slot,
                     base: segment.base,
-                    pos: segment.flushed,
+                    pos: from,
                     bytes: staging.slice(start, staging.filled()),
-                    flushed: end,
-                    seals: complete && end == to,
-                    file: None,
+                    written: Written { to: end, seals: complete && end == to },
                 });
                 if end < to {
                     return pieces;

@@ -223,6 +223,8 @@ impl Target {
         let entries = reactor.list_dir(&self.dir)?;
         let mut on_disk: BTreeSet<i64> =
             entries.iter().filter_map(|entry| segment::base_of(entry.name.to_str()?)).collect();
+        let snapshots: BTreeSet<i64> =
+            entries.iter().filter_map(|entry| segment::producers_base_of(entry.name.to_str()?)).collect();
         let known_start = patches.iter().map(|p| p.entry.log_start).max();
         let mut log_start = known_start.or_else(|| on_disk.first().copied()).unwrap_or(0);
         let mut ends: BTreeMap<i64, End> = BTreeMap::new();
@@ -235,13 +237,18 @@ impl Target {
         let mut newest = ends.keys().next_back().copied();
         // A segment that lies before the log's start, or before all that is there and is not the newest, was complete
         // once and has been deleted, and so has all before it. Unless it was never complete in a file: then all of it
-        // is in the journal, and its producers may be in no snapshot.
+        // is in the journal, and its producers may be in no snapshot. What the journal does not say to be deleted must
+        // have been completed, and a snapshot written behind it: retention on a full disk does not wait for the journal.
         let first = on_disk.first().copied().unwrap_or(i64::MAX);
         let deleted = ends.iter().rev().find(|&(base, end)| {
             let is_before = end.offset <= log_start || (*base < first && Some(*base) != newest);
             is_before && !on_disk.contains(base) && covered(&patches, *base, 0) != Ok(end.pos)
         });
-        if let Some(deleted) = deleted.map(|(&base, _)| base) {
+        if let Some((deleted, end)) = deleted.map(|(&base, &end)| (base, end)) {
+            let is_said = end.offset <= log_start;
+            if !is_said && snapshots.range(deleted + 1..=first).next().is_none() {
+                return Err(damage(format!("segment {deleted} is gone, and it had never been completed")));
+            }
             ends.retain(|base, _| *base > deleted || on_disk.contains(base));
             if Some(deleted) == newest {
                 // It went before the journal knew of the segment that follows it, which nothing was appended to.
@@ -278,8 +285,7 @@ impl Target {
             log_start = first;
         }
         let active = on_disk.last().copied().unwrap_or(log_start);
-        let snapshots = entries.iter().filter_map(|entry| segment::producers_base_of(entry.name.to_str()?));
-        for base in snapshots.filter(|base| *base > active) {
+        for &base in snapshots.range(active.saturating_add(1)..) {
             // It counts batches that are not in the log.
             reactor.remove_file(&segment::producers_path(&self.dir, base)).await?;
         }

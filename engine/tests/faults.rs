@@ -3,6 +3,7 @@
 mod common;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -76,7 +77,11 @@ impl World {
     }
 
     async fn pause(&self, ms: u64) {
-        self.reactor.sleep_until(self.reactor.now_ns() + ms * 1_000_000).await;
+        self.pause_ns(ms * 1_000_000).await;
+    }
+
+    async fn pause_ns(&self, ns: u64) {
+        self.reactor.sleep_until(self.reactor.now_ns() + ns).await;
     }
 
     /// The end of partition 0 as another world recovers it from a power cut now.
@@ -280,7 +285,7 @@ fn retention_on_a_full_disk_keeps_what_recovery_looks_for() {
         assert_eq!(world.store.info(idle).unwrap().log_start, 3);
     });
     for crash in [Crash::Process, Crash::Power] {
-        let (start, end) = world.recovered(crash)[0];
+        let (start, end) = world.recovered(crash)[&0];
         assert!(start <= 2 && end == 3, "{crash:?}: {start} to {end}");
     }
     assert!(!world.has_file(&segment(0)) && !world.has_file(&segment(1)));
@@ -290,7 +295,39 @@ fn retention_on_a_full_disk_keeps_what_recovery_looks_for() {
         world.store.apply_retention().await.unwrap();
     });
     assert!(!world.has_file(&segment(2)));
-    assert_eq!(world.recovered(Crash::Power)[0], (3, 3));
+    assert_eq!(world.recovered(Crash::Power)[&0], (3, 3));
+}
+
+/// Only a segment that was completed can have been deleted by retention. Any other that is missing is damage.
+#[test]
+fn a_missing_segment_that_was_never_completed_is_damage() {
+    let world = World::new(SimConfig { seed: 1, ..SimConfig::default() });
+    let mut random = Random(1);
+    world.reactor.block_on(async {
+        let slot = world.create(0, PartitionConfig { segment_bytes: 24 << 10, ..config() }).await;
+        for _ in 0..2 {
+            world.acked(slot, &batch(&mut random, 1, 17_000)).await;
+        }
+        world.pause(50).await;
+    });
+    let image = world.sim.crash(Crash::Process, 0);
+    let recover_without = |removed: &[&str]| {
+        let sim = Sim::with_image(SimConfig::default(), &image);
+        let reactor = Reactor::new(sim.io());
+        let found = reactor.block_on(async {
+            for name in removed {
+                reactor.remove_file(&Path::new(DIR).join("t-0").join(name)).await.unwrap();
+            }
+            recovery::recover(&reactor, Path::new(DIR), &Limits::tiny()).await
+        });
+        reactor.drop_tasks();
+        found.map(|found| (found.seeds[0].log_start, found.seeds[0].end_offset)).map_err(|error| error.to_string())
+    };
+    let (log, snapshot) = ("00000000000000000000.log", "00000000000000000001.producers");
+    assert_eq!(recover_without(&[]), Ok((0, 2)));
+    assert_eq!(recover_without(&[log]), Ok((1, 2)));
+    let refused = recover_without(&[log, snapshot]).unwrap_err();
+    assert!(refused.contains("segment 0 is gone"), "{refused}");
 }
 
 impl World {
@@ -300,15 +337,14 @@ impl World {
 
     /// First offset and end of every partition, as another world recovers them from a crash now. All records between
     /// are read.
-    fn recovered(&self, crash: Crash) -> Vec<(i64, i64)> {
+    fn recovered(&self, crash: Crash) -> BTreeMap<u32, (i64, i64)> {
         let sim = Sim::with_image(SimConfig::default(), &self.sim.crash(crash, 1));
         let reactor = Reactor::new(sim.io());
         let bounds = reactor.block_on(async {
             let reopened = reopen(&reactor, Path::new(DIR), Durability::Disk, &Limits::tiny()).await;
             let (store, slots) = reopened.unwrap();
-            let mut bounds = Vec::new();
-            for partition in 0..slots.len() as u32 {
-                let slot = slots[&partition];
+            let mut bounds = BTreeMap::new();
+            for (partition, slot) in slots {
                 let info = store.info(slot).unwrap();
                 let mut offset = info.log_start;
                 while offset < info.high_watermark {
@@ -316,7 +352,7 @@ impl World {
                         offset = wire::batch::Batches::new(slice.as_bytes()).last().unwrap().unwrap().last_offset() + 1;
                     }
                 }
-                bounds.push((info.log_start, info.high_watermark));
+                bounds.insert(partition, (info.log_start, info.high_watermark));
             }
             bounds
         });
@@ -525,6 +561,62 @@ fn a_read_that_meets_a_deletion_finds_no_damage() {
     });
 }
 
+/// A segment may be closed, with bytes that only the journal holds, while its successor is already written directly. The
+/// checkpoint that frees these groups moves the bytes first: they are not lost when their segment is completed late.
+#[test]
+fn a_checkpoint_moves_a_closed_segment_whose_successor_is_written_directly() {
+    // Somewhere in between the commit in flight is the one that fills a file, and wakes the checkpoint.
+    for appends in 1..=40 {
+        let world = World::new(SimConfig { seed: 1, ..SimConfig::default() });
+        let mut random = Random(1);
+        world.reactor.block_on(async {
+            let slot = world.create(0, PartitionConfig { segment_bytes: 24 << 10, ..config() }).await;
+            let busy = world.create(1, PartitionConfig { segment_bytes: 1 << 20, ..config() }).await;
+            let small = batch(&mut random, 1, 3000);
+            for _ in 0..40 {
+                world.acked(busy, &small).await;
+            }
+            for _ in 0..4 {
+                world.acked(slot, &small).await;
+            }
+            for _ in 1..appends {
+                world.acked(busy, &small).await;
+            }
+            // The log must not rest when its segment is closed.
+            world.append(slot, &small).await.unwrap();
+            world.pause_ns(20_000).await;
+            world.append(slot, &batch(&mut random, 1, 17_000)).await.unwrap();
+            // That commit fills a file. Whoever wants to append meanwhile wakes the checkpoint.
+            let little = batch(&mut random, 1, 10);
+            for step in 0..60 {
+                world.append(busy, &little).await.unwrap();
+                world.pause_ns(20_000).await;
+                if step == 20 {
+                    // They keep the checkpoint from opening files.
+                    for maker in 0..10 {
+                        let store = world.store.clone();
+                        world.reactor.spawn(async move {
+                            for number in 0..4 {
+                                let key = key(2 + maker * 4 + number);
+                                let spec = PartitionSpec { key, topic: "t".to_owned(), config: config() };
+                                store.create_partition(spec).await.unwrap();
+                            }
+                        });
+                    }
+                }
+            }
+            for _ in 0..10 {
+                for _ in 0..6 {
+                    world.acked(busy, &small).await;
+                }
+                let end = world.store.info(slot).unwrap().high_watermark;
+                let found = world.recovered(Crash::Process)[&0];
+                assert!(found.0 == 0 && found.1 >= end, "after {appends} appends: {found:?} of {end}");
+            }
+        });
+    }
+}
+
 /// A segment that was deleted before the journal knew of its successor, while the one before it, deleted too, is all in
 /// the journal: the log is empty and goes on where it was.
 #[test]
@@ -544,7 +636,7 @@ fn a_log_is_deleted_to_its_end_before_the_journal_knows_what_follows() {
         world.store.apply_retention().await.unwrap();
     });
     assert!(!world.has_file(&segment(0)) && !world.has_file(&segment(1)));
-    assert_eq!(world.recovered(Crash::Process), [(2, 2)]);
+    assert_eq!(world.recovered(Crash::Process)[&0], (2, 2));
 }
 
 /// Kafka allows 249 characters, which leaves no room for any addition to the directory's name.

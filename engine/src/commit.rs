@@ -1,8 +1,8 @@
 //! The commit loop: makes appends durable, all that arrived during one commit together in the next.
 //!
 //! A commit writes its journal groups and its direct blocks at once, each with a sync of its own that the kernel begins
-//! when the disk has the bytes, and counts as durable when all of them have ended. One commit at a time: two at once were
-//! measured, and on a disk whose flush waits for all writes they took as long together as one after the other.
+//! when the disk has the bytes, and counts as durable when all of them have ended. One commit at a time, so that
+//! a commit's end answers as many requests as can be.
 //!
 //! In the class `Os` the journal goes through the page cache and is not synced, unless a commit has to be: then what
 //! earlier ones have left unsynced is synced with it, after its own writes have ended.

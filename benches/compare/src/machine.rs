@@ -5,7 +5,7 @@ use std::io;
 use std::num::NonZero;
 use std::path::Path;
 use std::thread::ScopedJoinHandle;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use nix::sys::statvfs::statvfs;
 use nix::sys::time::TimeValLike;
@@ -115,6 +115,9 @@ pub struct NoiseSample {
     steal_ticks: u64,
     idle_ticks: u64,
     load_average: f64,
+    /// Of the kernel's own threads; absent where the kernel does not tell.
+    kernel_ns: Option<u64>,
+    at: Instant,
 }
 
 /// What else the machine did during a run.
@@ -128,14 +131,18 @@ pub struct Noise {
     pub load_average_before: f64,
     /// Load average over one minute, after the run.
     pub load_average_after: f64,
+    /// Processors that the kernel's own threads took: the ends of synced writes, writing back the page cache.
+    #[serde(default)]
+    pub kernel_cores: Option<f64>,
 }
 
 impl NoiseSample {
     /// Reads the counters now.
     pub fn now() -> io::Result<NoiseSample> {
-        parse_noise(&fs::read_to_string("/proc/stat")?, &fs::read_to_string("/proc/loadavg")?).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidData, "/proc/stat or /proc/loadavg reads unlike documented")
-        })
+        let kernel_ns = kernel_threads_ns()?;
+        parse_noise(&fs::read_to_string("/proc/stat")?, &fs::read_to_string("/proc/loadavg")?, kernel_ns).ok_or_else(
+            || io::Error::new(io::ErrorKind::InvalidData, "/proc/stat or /proc/loadavg reads unlike documented"),
+        )
     }
 
     /// What happened from this sample to a later one.
@@ -146,6 +153,10 @@ impl NoiseSample {
             idle: later.idle_ticks.saturating_sub(self.idle_ticks) as f64 / total,
             load_average_before: self.load_average,
             load_average_after: later.load_average,
+            kernel_cores: self.kernel_ns.zip(later.kernel_ns).map(|(before, after)| {
+                // Threads that ended meanwhile have taken their time with them.
+                after.saturating_sub(before) as f64 / (later.at - self.at).as_nanos().max(1) as f64
+            }),
         }
     }
 }
@@ -200,7 +211,7 @@ fn mount_of(mountinfo: &str, path: &Path) -> Mount {
         .map_or_else(|| Mount { file_system: "unknown".into(), device: "unknown".into() }, |(_, mount)| mount)
 }
 
-fn parse_noise(stat: &str, loadavg: &str) -> Option<NoiseSample> {
+fn parse_noise(stat: &str, loadavg: &str, kernel_ns: Option<u64>) -> Option<NoiseSample> {
     // proc(5): user nice system idle iowait irq softirq steal guest guest_nice; guest time is contained in user and nice.
     let line = stat.lines().next()?.strip_prefix("cpu ")?;
     let ticks: Vec<u64> = line.split_ascii_whitespace().map_while(|word| word.parse().ok()).collect();
@@ -209,7 +220,29 @@ fn parse_noise(stat: &str, loadavg: &str) -> Option<NoiseSample> {
         steal_ticks: ticks[7],
         idle_ticks: ticks[3] + ticks[4],
         load_average: loadavg.split(' ').next()?.parse().ok()?,
+        kernel_ns,
+        at: Instant::now(),
     })
+}
+
+/// Nanoseconds of processor time of all kernel threads, which are the children of kthreadd. `None` where the kernel keeps no
+/// such statistics.
+fn kernel_threads_ns() -> io::Result<Option<u64>> {
+    const KTHREADD: &str = "2";
+    let mut sum = None;
+    for entry in fs::read_dir("/proc")? {
+        let path = entry?.path();
+        // Processes come and go, and most entries are none.
+        let Ok(stat) = fs::read_to_string(path.join("stat")) else { continue };
+        let parent = stat.rsplit_once(") ").and_then(|(_, fields)| fields.split(' ').nth(1));
+        if parent != Some(KTHREADD) {
+            continue;
+        }
+        let Ok(schedstat) = fs::read_to_string(path.join("schedstat")) else { continue };
+        let used: Option<u64> = schedstat.split(' ').next().and_then(|ns| ns.parse().ok());
+        sum = used.map(|used| used + sum.unwrap_or(0)).or(sum);
+    }
+    Ok(sum)
 }
 
 fn memory(field: &str) -> io::Result<u64> {
@@ -224,6 +257,8 @@ fn memory(field: &str) -> io::Result<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -259,12 +294,27 @@ mod tests {
 
     #[test]
     fn noise_is_a_share_of_the_time_between_two_samples() {
-        let before = parse_noise("cpu  100 0 50 800 50 0 0 0 0 0\n", "0.25 0.2 0.1 1/80 99\n").unwrap();
-        let after = parse_noise("cpu  150 0 70 810 60 0 0 10 30 0\n", "1.50 0.2 0.1 1/80 99\n").unwrap();
+        let before = parse_noise("cpu  100 0 50 800 50 0 0 0 0 0\n", "0.25 0.2 0.1 1/80 99\n", Some(1_000)).unwrap();
+        let after = parse_noise("cpu  150 0 70 810 60 0 0 10 30 0\n", "1.50 0.2 0.1 1/80 99\n", Some(2_000)).unwrap();
+        let after = NoiseSample { at: before.at + Duration::from_micros(10), ..after };
         let noise = before.until(&after);
-        assert_eq!(noise, Noise { steal: 0.1, idle: 0.2, load_average_before: 0.25, load_average_after: 1.5 });
-        assert_eq!(parse_noise("intr 5", "0.25 0.2"), None);
-        assert_eq!(parse_noise("cpu  1 2 3", "0.25 0.2"), None);
+        let expected = Noise {
+            steal: 0.1,
+            idle: 0.2,
+            load_average_before: 0.25,
+            load_average_after: 1.5,
+            kernel_cores: Some(0.1),
+        };
+        assert_eq!(noise, expected);
+        assert_eq!(parse_noise("intr 5", "0.25 0.2", None), None);
+        assert_eq!(parse_noise("cpu  1 2 3", "0.25 0.2", None), None);
+    }
+
+    #[test]
+    fn the_kernel_has_threads_of_its_own() {
+        // Where processes have a namespace of their own, kernel threads are not seen.
+        let is_seen = fs::read_to_string("/proc/2/comm").is_ok_and(|name| name.trim() == "kthreadd");
+        assert_eq!(kernel_threads_ns().unwrap().is_some(), is_seen);
     }
 
     #[test]

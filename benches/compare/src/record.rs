@@ -358,7 +358,13 @@ pub(crate) mod tests {
             prewarm: None,
             touched_bytes: 2,
             load_command: vec!["weir-load".into()],
-            noise: Some(Noise { steal: 0.01, idle: 0.2, load_average_before: 1.0, load_average_after: 1.5 }),
+            noise: Some(Noise {
+                steal: 0.01,
+                idle: 0.2,
+                load_average_before: 1.0,
+                load_average_after: 1.5,
+                kernel_cores: Some(0.25),
+            }),
             outcome: Outcome::Measured {
                 figures: figures.iter().copied().collect(),
                 flags: vec![],

@@ -34,6 +34,7 @@ pub fn report(circumstances: &Circumstances, records: &[Record]) -> Report {
     }
     doubts(&mut out, records);
     prewarming(&mut out, records, &classes);
+    kernel_threads(&mut out, records, &classes);
     method(&mut out, circumstances);
     let charts =
         classes.iter().map(|&class| (chart_file(class), chart(circumstances, records, class).to_svg())).collect();
@@ -357,6 +358,35 @@ fn prewarming(out: &mut String, records: &[Record], classes: &[Class]) {
     out.push('\n');
 }
 
+/// What the kernel did in threads of its own, which is in neither side's CPU.
+fn kernel_threads(out: &mut String, records: &[Record], classes: &[Class]) {
+    if !records.iter().any(|run| run.noise.as_ref().is_some_and(|noise| noise.kernel_cores.is_some())) {
+        return;
+    }
+    let mut rows = Vec::new();
+    for &class in classes {
+        for case in cases_of(records, class) {
+            let middle = |side| {
+                let runs = of(records, class, case).filter(|record| record.side == side);
+                let cores = runs.filter_map(|run| run.noise.as_ref()?.kernel_cores);
+                cell(median(&cores.collect::<Vec<_>>()))
+            };
+            let (weir, kafka) = (middle(Side::Weir), middle(Side::Kafka));
+            rows.push(format!("| {} | {} | {weir} | {kafka} |", class.number(), case.title));
+        }
+    }
+    line(out, "## What the kernel's own threads took\n");
+    line(
+        out,
+        "Processors, median over the runs, of all kernel threads of the machine: they end Weir's synced writes and write back Kafka's \
+         page cache. It is in no other figure here.\n",
+    );
+    line(out, "| class | case | while Weir ran | while Kafka ran |");
+    line(out, "| --- | --- | --: | --: |");
+    rows.iter().for_each(|row| line(out, row));
+    out.push('\n');
+}
+
 fn prewarm_row(class: Class, case: &Case, side: Side, prewarms: &[&Prewarm]) -> Option<String> {
     let figure = prewarms.first()?.figure;
     let middle = |slice: fn(&[Slice]) -> Option<&Slice>, figure: fn(&Slice) -> f64| {
@@ -654,6 +684,14 @@ mod tests {
             ),
             "{text}"
         );
+    }
+
+    #[test]
+    fn the_report_tells_what_the_kernel_did_by_itself() {
+        let mut records = records();
+        assert!(report(&circumstances(), &records).readme.contains("| 1 | 64 KiB × 4 connections | 0.250 | 0.250 |"));
+        records.iter_mut().filter_map(|run| run.noise.as_mut()).for_each(|noise| noise.kernel_cores = None);
+        assert!(!report(&circumstances(), &records).readme.contains("kernel's own threads"), "older raw data");
     }
 
     #[test]

@@ -199,7 +199,13 @@ mod tests {
     #[test]
     fn noise_of_all_runs() {
         let mut records = runs(Metric::CpuCores, &[(1.0, 1.0)]);
-        records[1].noise = Some(Noise { steal: 0.05, idle: 0.0, load_average_before: 3.0, load_average_after: 9.0 });
+        records[1].noise = Some(Noise {
+            steal: 0.05,
+            idle: 0.0,
+            load_average_before: 3.0,
+            load_average_after: 9.0,
+            kernel_cores: None,
+        });
         let summary = noise(&records).unwrap();
         assert_eq!((summary.runs, summary.steal_max, summary.load_average_max), (2, 0.05, 3.0));
         assert!((summary.steal_median - 0.03).abs() < 1e-12);

@@ -636,7 +636,7 @@ fn lives_with_a_log_that_was_deleted_to_its_end() {
 #[test]
 #[ignore = "minutes"]
 fn long_lives() {
-    for seed in 1000..3000 {
+    for seed in 1000..1300 {
         lives(seed, Durability::Disk, Crash::Power);
         lives(seed, Durability::Os, Crash::Process);
     }

@@ -236,17 +236,18 @@ impl Target {
         }
         let mut newest = ends.keys().next_back().copied();
         // A segment that lies before the log's start, or before all that is there and is not the newest, was complete
-        // once and has been deleted, and so has all before it. Unless it was never complete in a file: then all of it
-        // is in the journal, and its producers may be in no snapshot. What the journal does not say to be deleted must
-        // have been completed, and a snapshot written behind it: retention on a full disk does not wait for the journal.
+        // once and has been deleted, and so has all before it. A snapshot of producers behind it says that it was
+        // complete; without one all of it may be in the journal, and is needed for its producers. What the journal does
+        // not say to be deleted must have been complete: retention on a full disk does not wait for the journal.
         let first = on_disk.first().copied().unwrap_or(i64::MAX);
+        let was_complete = |base: i64| snapshots.range(base + 1..).next().is_some();
         let deleted = ends.iter().rev().find(|&(base, end)| {
             let is_before = end.offset <= log_start || (*base < first && Some(*base) != newest);
-            is_before && !on_disk.contains(base) && covered(&patches, *base, 0) != Ok(end.pos)
+            let is_gone = !on_disk.contains(base);
+            is_before && is_gone && (was_complete(*base) || covered(&patches, *base, 0) != Ok(end.pos))
         });
         if let Some((deleted, end)) = deleted.map(|(&base, &end)| (base, end)) {
-            let is_said = end.offset <= log_start;
-            if !is_said && snapshots.range(deleted + 1..=first).next().is_none() {
+            if end.offset > log_start && !was_complete(deleted) {
                 return Err(damage(format!("segment {deleted} is gone, and it had never been completed")));
             }
             ends.retain(|base, _| *base > deleted || on_disk.contains(base));

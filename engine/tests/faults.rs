@@ -13,7 +13,8 @@ use engine::io::sim::{Call, Crash, Sim, SimConfig};
 use engine::limits::Limits;
 use engine::reactor::Reactor;
 use engine::{AppendError, Durability, PartitionConfig, PartitionSpec, Read, ReadError, Slot, Store, recovery};
-use wire::batch::BatchView;
+use wire::batch::{BatchBuilder, BatchView, NewRecord};
+use wire::compression::Codec;
 
 const DIR: &str = "data";
 const EIO: i32 = 5;
@@ -559,6 +560,40 @@ fn a_read_that_meets_a_deletion_finds_no_damage() {
         let answer = answer.take().expect("the read is over before the directory is removed");
         assert!(matches!(answer, Err(ReadError::UnknownPartition)), "{answer:?}");
     });
+}
+
+/// What a producer has sent is remembered when all records are deleted, also when the journal knows a deleted segment as
+/// the newest and holds all of it.
+#[test]
+fn producers_outlive_a_log_that_was_deleted_to_its_end() {
+    let world = World::new(SimConfig { seed: 1, ..SimConfig::default() });
+    let mut random = Random(1);
+    let mut sent = Vec::new();
+    let mut builder = BatchBuilder::new(Codec::None);
+    builder.producer(77, 0, 0);
+    builder.push(&NewRecord { timestamp: 1_000, key: None, value: Some(&[1; 3000]), headers: &[] }).unwrap();
+    builder.finish(&mut sent).unwrap();
+    world.reactor.block_on(async {
+        let slot = world.create(0, PartitionConfig { retention_ms: 1000, segment_bytes: 4096, ..config() }).await;
+        world.acked(slot, &sent).await;
+        world.acked(slot, &batch(&mut random, 1, 2000)).await;
+        world.pause(50).await;
+        assert_eq!(world.store.delete_records(slot, 2).await.unwrap(), Some(2));
+        world.store.apply_retention().await.unwrap();
+        world.pause(50).await;
+        world.store.apply_retention().await.unwrap();
+    });
+    assert!(!world.has_file(&segment(0)) && !world.has_file(&segment(1)));
+    let sim = Sim::with_image(SimConfig::default(), &world.sim.crash(Crash::Process, 0));
+    let reactor = Reactor::new(sim.io());
+    reactor.block_on(async {
+        let reopened = reopen(&reactor, Path::new(DIR), Durability::Disk, &Limits::tiny()).await;
+        let (store, slots) = reopened.unwrap();
+        assert_eq!(store.info(slots[&0]).unwrap().log_start, 2);
+        let again = store.append(slots[&0], &BatchView::parse(&sent).unwrap(), 0).unwrap();
+        assert!(again.duplicate && again.base_offset == 0, "{again:?}");
+    });
+    reactor.drop_tasks();
 }
 
 /// A segment may be closed, with bytes that only the journal holds, while its successor is already written directly. The

@@ -34,11 +34,12 @@ const ENGINE_LAYERS: &[&[&str]] = &[
         "recovery",
         "retention",
         "read",
+        "markers",
         "journal_files",
         "journal_reader",
         "partition",
     ],
-    &["log", "segment", "journal", "producer", "index"],
+    &["log", "segment", "journal", "producer", "transactions", "index"],
     &["mailbox", "reactor", "io"],
     &["cache", "limits"],
 ];

@@ -152,6 +152,7 @@ impl Store {
             if written.seals {
                 // The last block was padded with zeros, and space may have been set aside beyond it.
                 reactor.truncate(file, written.to).await?;
+                self.write_aborted(slot, base).await?;
                 self.write_snapshots(slot, base).await?;
             }
         }

@@ -13,12 +13,13 @@ use crate::index::Index;
 use crate::io::Open;
 use crate::journal::PartitionKey;
 use crate::log::Log;
-use crate::partition::{Partition, PartitionConfig};
-use crate::producer::{ProducerBatch, ProducerTable, sequence_after};
+use crate::partition::{Partition, PartitionConfig, Placed};
+use crate::producer::ProducerTable;
 use crate::read::{Scan, batches};
 use crate::recovery::{self, PartitionSeed};
 use crate::segment::{self, Segment};
 use crate::store::{Durability, Health, Slot, Store};
+use crate::transactions::encode_aborted;
 
 /// A partition to be created.
 #[derive(Debug, Clone)]
@@ -75,7 +76,7 @@ impl Store {
                     return Err(in_use("it holds records of another partition"));
                 }
                 leftovers.push(dir.join(name));
-            } else if segment::producers_base_of(name).is_some() {
+            } else if segment::producers_base_of(name).or_else(|| segment::aborted_base_of(name)).is_some() {
                 leftovers.push(dir.join(name));
             }
         }
@@ -103,6 +104,7 @@ impl Store {
             Log::new(seed.dir.clone(), VecDeque::from([Segment::new(0)]), 0, Vec::new()),
             ProducerTable::new(limits.producers_per_partition),
         );
+        seed.aborted.iter().for_each(|base| partition.transactions.add_stored(*base));
         self.restore(&mut partition, &segments, active.base).await?;
         let mut rest = Vec::new();
         if active.end_pos > 0 {
@@ -120,7 +122,7 @@ impl Store {
                         return Err(recovery::at(&path, &cause));
                     }
                     offset = batch.last_offset() + 1;
-                    partition.replay(&batch);
+                    partition.replay(&batch, active.base);
                     active.replay(&batch, pos, limits.index_interval_bytes);
                 }
                 if pos + piece.len() as u64 > active.flushed {
@@ -133,6 +135,7 @@ impl Store {
             }
         }
         segments.push_back(active);
+        partition.transactions.on_durable(seed.end_offset);
         partition.log = Log::new(seed.dir, segments, seed.log_start, rest);
         partition.sealed_end = partition.log.durable;
         Ok(self.add(partition))
@@ -155,12 +158,18 @@ impl Store {
             }
         }
         for segment in sealed.range(from..) {
+            partition.transactions.forget(segment.base);
             let path = segment::log_path(&dir, segment.base);
             let file = reactor.open(&path, Open { direct: true, ..Open::default() }).await;
             let file = file.map_err(|error| recovery::at(&path, &error))?;
             let mut scan = Scan::new(file, segment.base, segment.end_pos, limits.chunk_bytes);
             while let Some((_, piece)) = scan.next(reactor).await.map_err(|error| recovery::at(&path, &error))? {
-                batches(piece.as_bytes()).for_each(|(_, batch)| partition.replay(&batch));
+                batches(piece.as_bytes()).for_each(|(_, batch)| partition.replay(&batch, segment.base));
+            }
+            if let Some(list) = partition.transactions.unstored(segment.base) {
+                let bytes = checksummed(&encode_aborted(list));
+                write_file(reactor, &segment::aborted_path(&dir, segment.base), &bytes).await?;
+                partition.transactions.note_stored(segment.base, limits.aborted_cached);
             }
         }
         if from < sealed.len() {
@@ -185,7 +194,8 @@ impl Store {
             let mut state = self.state_mut();
             let Some(partition) = state.live_mut(slot) else { return Ok(()) };
             partition.deleted = true;
-            partition.watches.drain(..).for_each(|(_, notify)| notify.notify());
+            let waiting = partition.watches.drain(..).chain(partition.stable_watches.drain(..));
+            waiting.for_each(|(_, notify)| notify.notify());
             (partition.log.dir.clone(), state.options.dir.clone())
         };
         let reactor = &self.shared.reactor;
@@ -217,6 +227,7 @@ impl Store {
                 return Ok(None);
             }
             log.log_start = log.log_start.max(offset);
+            partition.ring_stable();
         }
         self.carry_slots(&[slot]).await?;
         self.start_is_durable(slot, offset);
@@ -239,10 +250,14 @@ impl Store {
             let log = &mut partition.log;
             let behind = |s: &Segment| s.sealed && s.end_offset <= log.durable_start;
             let keep = log.segments.iter().take_while(|s| behind(s)).count();
-            (log.remove_before(keep), log.dir.clone(), log.log_start)
+            let removed = log.remove_before(keep);
+            partition.transactions.remove_before(log.segments[0].base);
+            (removed, log.dir.clone(), log.log_start)
         };
-        for segment in removed {
-            for path in [segment::log_path(&dir, segment.base), segment::producers_path(&dir, segment.base)] {
+        for Segment { base, .. } in removed {
+            let paths =
+                [segment::log_path(&dir, base), segment::producers_path(&dir, base), segment::aborted_path(&dir, base)];
+            for path in paths {
                 match reactor.remove_file(&path).await {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                     _ => {}
@@ -278,20 +293,19 @@ impl Store {
 
 impl Partition {
     /// Takes note of a batch that an earlier run appended.
-    fn replay(&mut self, batch: &BatchView<'_>) {
+    pub(crate) fn replay(&mut self, batch: &BatchView<'_>, segment_base: i64) {
         self.note_epoch(batch.leader_epoch(), batch.base_offset());
-        if batch.producer_id() >= 0 && batch.base_sequence() >= 0 && batch.record_count() > 0 {
-            let by_log = batch.attributes().timestamp_type() == TimestampType::LogAppendTime;
-            let first_sequence = batch.base_sequence();
-            let appended = ProducerBatch {
-                first_sequence,
-                last_sequence: sequence_after(first_sequence, batch.record_count() - 1),
+        let by_log = batch.attributes().timestamp_type() == TimestampType::LogAppendTime;
+        self.note_producer(
+            batch,
+            Placed {
+                segment_base,
                 base_offset: batch.base_offset(),
-                last_offset: batch.last_offset(),
                 log_append_time_ms: if by_log { batch.max_timestamp() } else { -1 },
-            };
-            self.producers.record(batch.producer_id(), batch.producer_epoch(), appended, batch.max_timestamp());
-        }
+                timestamp_ms: batch.max_timestamp(),
+                now_ms: batch.max_timestamp(),
+            },
+        );
     }
 }
 

@@ -68,6 +68,12 @@ pub struct Limits {
     pub index_interval_bytes: u32,
     /// Producers remembered per partition. The one that has been silent longest is forgotten first.
     pub producers_per_partition: usize,
+    /// Aborted transactions that one segment ends: it is rolled before there are more, so that the list of the growing one,
+    /// which only memory has, stays below half a MiB.
+    pub aborted_per_segment: usize,
+    /// Aborted transactions of completed segments that a partition keeps in memory besides the list read last, 32 bytes
+    /// each. Files have them as well.
+    pub aborted_cached: usize,
     /// A producer that has been silent for longer is forgotten, in milliseconds (`producer.id.expiration.ms`).
     pub producer_expiration_ms: i64,
 }
@@ -84,6 +90,8 @@ impl Default for Limits {
             segment_allocate_bytes: 64 << 20,
             index_interval_bytes: 64 << 10,
             producers_per_partition: 10_000,
+            aborted_per_segment: 16_384,
+            aborted_cached: 4096,
             producer_expiration_ms: 24 * 3_600_000,
         }
     }
@@ -104,6 +112,8 @@ impl Limits {
             segment_allocate_bytes: 64 << 10,
             index_interval_bytes: 256,
             producers_per_partition: 4,
+            aborted_per_segment: 6,
+            aborted_cached: 4,
             producer_expiration_ms: 24 * 3_600_000,
         }
     }

@@ -171,7 +171,7 @@ impl Log {
     }
 
     /// Collects whole batches from memory into `out`: from the one that holds `offset`, up to `limit` (exclusive, an
-    /// offset at which an entry ends), within `max_bytes`, though the first batch regardless when `at_least_one`.
+    /// offset at which a batch begins), within `max_bytes`, though the first batch regardless when `at_least_one`.
     /// Returns their bytes, or `None` when memory does not reach back to `offset`.
     pub(crate) fn read_hot(
         &self,
@@ -192,9 +192,12 @@ impl Log {
             }
             let start = if hot.base_offset < offset { skip_to(hot.slice.as_bytes(), offset) } else { 0 };
             let mut end = hot.slice.len();
+            if hot.end_offset > limit {
+                end = start + skip_to(&hot.slice.as_bytes()[start..], limit);
+            }
             let fits = max_bytes.saturating_sub(bytes);
             if end - start > fits {
-                end = start + whole_batches(&hot.slice.as_bytes()[start..], fits, at_least_one && bytes == 0);
+                end = start + whole_batches(&hot.slice.as_bytes()[start..end], fits, at_least_one && bytes == 0);
             }
             if end == start {
                 break;

@@ -1,13 +1,15 @@
 //! One partition: its log, its producers, the checks that a batch passes before it gets offsets, and who waits for it.
 
-use wire::batch::{BatchView, NO_TIMESTAMP};
+use wire::batch::{BatchView, ControlRecord, EndTransaction, NO_TIMESTAMP};
 
 use crate::cache::ChunkId;
 use crate::direct::Direct;
 use crate::journal::PartitionKey;
 use crate::log::{Log, Mark};
-use crate::producer::{ProducerTable, Sequence, SequenceError};
+use crate::producer::{Claim, ProducerBatch, ProducerError, ProducerTable, Sequence};
 use crate::reactor::Notify;
+use crate::read::Isolation;
+use crate::transactions::{TransactionGuard, Transactions};
 
 /// Settings of a partition, from its topic's configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,6 +54,15 @@ impl Default for PartitionConfig {
     }
 }
 
+/// Who appends a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A client: its sequence numbers are checked and its retries recognised.
+    Client,
+    /// A coordinator of this broker. It gives no sequence numbers that mean anything.
+    Coordinator,
+}
+
 /// A successful append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Appended {
@@ -86,6 +97,13 @@ pub enum AppendError {
     OutOfOrderSequence,
     /// The producer's epoch is older than one seen before.
     InvalidProducerEpoch,
+    /// A batch of a transaction that is not open here and was not verified, or one outside of the transaction that its
+    /// producer has open.
+    InvalidTxnState,
+    /// A newer transaction coordinator has written a marker of this producer before.
+    CoordinatorFenced,
+    /// As many producers as are remembered have a transaction open, or as many verifications are under way.
+    TooManyTransactions,
     /// No memory at this moment: keep the request and try again when [`crate::store::Store::wait_capacity`] resolves.
     Busy,
     /// The disk is full. Nothing is appended until there is space again; reading goes on.
@@ -101,6 +119,7 @@ pub(crate) struct Partition {
     pub(crate) config: PartitionConfig,
     pub(crate) log: Log,
     pub(crate) producers: ProducerTable,
+    pub(crate) transactions: Transactions,
     /// Start offsets of the leader epochs, ascending.
     pub(crate) epochs: Vec<(i32, i64)>,
     /// The chunk of the direct path; none while appends go through the journal.
@@ -128,7 +147,22 @@ pub(crate) struct Partition {
     pub(crate) deleted: bool,
     /// Producer states as they were when a segment began, to be written beside it: base offset and bytes.
     pub(crate) snapshots: Vec<(i64, Vec<u8>)>,
+    /// Readers that wait for the high watermark to be above an offset.
     pub(crate) watches: Vec<(i64, Notify)>,
+    /// Readers that wait for the last stable offset to be above an offset.
+    pub(crate) stable_watches: Vec<(i64, Notify)>,
+}
+
+/// Where a batch went, and when.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Placed {
+    pub(crate) segment_base: i64,
+    pub(crate) base_offset: i64,
+    /// -1 unless the log has given it.
+    pub(crate) log_append_time_ms: i64,
+    /// The latest timestamp of its records, in ms.
+    pub(crate) timestamp_ms: i64,
+    pub(crate) now_ms: i64,
 }
 
 impl Partition {
@@ -139,6 +173,7 @@ impl Partition {
             config,
             log,
             producers,
+            transactions: Transactions::default(),
             epochs: Vec::new(),
             direct: None,
             other_path_commits: 0,
@@ -153,11 +188,18 @@ impl Partition {
             deleted: false,
             snapshots: Vec::new(),
             watches: Vec::new(),
+            stable_watches: Vec::new(),
         }
     }
 
     /// Checks a batch against the topic's settings and the producer's history.
-    pub(crate) fn check(&self, batch: &BatchView<'_>, now_ms: i64) -> Result<Sequence, AppendError> {
+    pub(crate) fn check(
+        &self,
+        batch: &BatchView<'_>,
+        origin: Origin,
+        guard: Option<TransactionGuard>,
+        now_ms: i64,
+    ) -> Result<Sequence, AppendError> {
         if batch.total_len() > self.config.max_message_bytes as usize {
             return Err(AppendError::TooLarge);
         }
@@ -183,12 +225,32 @@ impl Partition {
         if batch.base_sequence() < 0 || batch.producer_epoch() < 0 {
             return Err(AppendError::InvalidRecord);
         }
-        self.producers.check(batch.producer_id(), batch.producer_epoch(), batch.base_sequence(), records).map_err(
-            |error| match error {
-                SequenceError::Fenced => AppendError::InvalidProducerEpoch,
-                SequenceError::OutOfOrder => AppendError::OutOfOrderSequence,
-            },
-        )
+        self.check_producer(&Claim::of(batch), origin, guard)
+    }
+
+    /// Checks what a batch says of its producer, in the order in which Kafka does.
+    fn check_producer(
+        &self,
+        claim: &Claim,
+        origin: Origin,
+        guard: Option<TransactionGuard>,
+    ) -> Result<Sequence, AppendError> {
+        let from_coordinator = origin == Origin::Coordinator;
+        if !from_coordinator && let Some(first) = self.producers.duplicate_of(claim) {
+            return Ok(Sequence::Duplicate(first));
+        }
+        if claim.is_transactional && !self.producers.is_open(claim.id, claim.epoch) {
+            let verified = self.transactions.verified(claim.id, guard).ok_or(AppendError::InvalidTxnState)?;
+            let begins_late =
+                verified.bumps_epoch && claim.first_sequence != 0 && !self.producers.has_batches(claim.id);
+            if !from_coordinator && (begins_late || claim.first_sequence > verified.lowest_sequence) {
+                // Fenced counts first.
+                self.producers.check(claim, true)?;
+                return Err(AppendError::OutOfOrderSequence);
+            }
+        }
+        self.producers.check(claim, from_coordinator)?;
+        Ok(Sequence::Next)
     }
 
     /// True when a batch of `bytes` with this timestamp belongs into a new segment.
@@ -228,8 +290,54 @@ impl Partition {
             (i32::from_le_bytes([*a, *b, *c, *d]), i64::from_le_bytes(*start))
         };
         self.epochs = epochs.as_chunks().0.iter().map(epoch).collect();
+        self.transactions.restart(&producers);
         self.producers = producers;
         true
+    }
+
+    /// Takes note of a batch's producer, if it has one, and of the transaction that it begins or ends.
+    pub(crate) fn note_producer(&mut self, batch: &BatchView<'_>, placed: Placed) {
+        if batch.producer_id() < 0 {
+            return;
+        }
+        let Placed { segment_base, base_offset, log_append_time_ms, timestamp_ms, now_ms } = placed;
+        let id = batch.producer_id();
+        if batch.attributes().is_control() {
+            // A marker that compaction has emptied says nothing any more.
+            let Some((end, coordinator_epoch)) = end_of_transaction(batch) else { return };
+            let epoch = batch.producer_epoch();
+            let began = self.producers.end_transaction(id, epoch, coordinator_epoch, timestamp_ms, now_ms);
+            self.transactions.end_verification(id);
+            if let Some(first_offset) = began {
+                let commit = end == EndTransaction::Commit;
+                self.transactions.end(id, first_offset, base_offset, commit, segment_base);
+            }
+        } else if batch.base_sequence() >= 0 {
+            let claim = Claim::of(batch);
+            let appended = ProducerBatch {
+                first_sequence: claim.first_sequence,
+                last_sequence: claim.last_sequence,
+                base_offset,
+                last_offset: base_offset + i64::from(batch.last_offset_delta()),
+                log_append_time_ms,
+            };
+            if self.producers.record(&claim, appended, timestamp_ms, now_ms) {
+                self.transactions.begin(id, base_offset);
+            }
+        }
+    }
+
+    /// Where a reader stops.
+    pub(crate) fn visible_end(&self, isolation: Isolation) -> i64 {
+        match isolation {
+            Isolation::ReadUncommitted => self.log.durable.offset,
+            Isolation::ReadCommitted => self.last_stable(),
+        }
+    }
+
+    /// Where readers of committed records stop.
+    pub(crate) fn last_stable(&self) -> i64 {
+        self.transactions.last_stable(self.log.durable.offset, self.log.log_start)
     }
 
     /// Remembers where a leader epoch begins (KIP-101).
@@ -244,12 +352,59 @@ impl Partition {
         // The log may have been rolled at this very end.
         self.log.durable = self.log.durable.max(end);
         self.log.check();
-        self.watches.retain(|(above, notify)| {
-            let passed = end.offset > *above;
-            if passed {
-                notify.notify();
-            }
-            !passed
-        });
+        ring(&mut self.watches, end.offset);
+        self.transactions.on_durable(end.offset);
+        self.ring_stable();
+    }
+
+    /// Rings readers of committed records that wait for less than the last stable offset.
+    pub(crate) fn ring_stable(&mut self) {
+        if !self.stable_watches.is_empty() {
+            let last_stable = self.last_stable();
+            ring(&mut self.stable_watches, last_stable);
+        }
+    }
+}
+
+impl Claim {
+    fn of(batch: &BatchView<'_>) -> Claim {
+        Claim {
+            id: batch.producer_id(),
+            epoch: batch.producer_epoch(),
+            first_sequence: batch.base_sequence(),
+            last_sequence: batch.last_sequence(),
+            is_transactional: batch.attributes().is_transactional(),
+        }
+    }
+}
+
+impl From<ProducerError> for AppendError {
+    fn from(error: ProducerError) -> AppendError {
+        match error {
+            ProducerError::Fenced => AppendError::InvalidProducerEpoch,
+            ProducerError::OutOfOrder => AppendError::OutOfOrderSequence,
+            ProducerError::NotInTransaction => AppendError::InvalidTxnState,
+            ProducerError::CoordinatorFenced => AppendError::CoordinatorFenced,
+            ProducerError::TooMany => AppendError::TooManyTransactions,
+        }
+    }
+}
+
+fn ring(watches: &mut Vec<(i64, Notify)>, reached: i64) {
+    watches.retain(|(above, notify)| {
+        let passed = reached > *above;
+        if passed {
+            notify.notify();
+        }
+        !passed
+    });
+}
+
+/// What the marker in a control batch says.
+fn end_of_transaction(batch: &BatchView<'_>) -> Option<(EndTransaction, i32)> {
+    let record = batch.records().ok()?.next()?.ok()?;
+    match ControlRecord::parse(&record) {
+        Ok(ControlRecord::EndTransaction { end, coordinator_epoch }) => Some((end, coordinator_epoch)),
+        _ => None,
     }
 }

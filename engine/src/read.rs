@@ -21,10 +21,20 @@ pub struct PartitionInfo {
     pub high_watermark: i64,
     /// The offset that the next record gets.
     pub log_end: i64,
-    /// The first offset of an open transaction, or the high watermark.
+    /// What readers of committed records may see ends here: at the first offset of an open transaction, or at the high
+    /// watermark.
     pub last_stable: i64,
     /// Bytes of all segments.
     pub bytes: u64,
+}
+
+/// Which records a reader sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    /// All below the high watermark.
+    ReadUncommitted,
+    /// Those below the last stable offset; with [`Store::aborted`] the reader tells which of them count.
+    ReadCommitted,
 }
 
 /// Batches, whole, in offset order.
@@ -36,10 +46,19 @@ pub struct ReadData {
     pub bytes: usize,
 }
 
+impl ReadData {
+    /// The offset after the last record. None when there is nothing.
+    #[must_use]
+    pub fn end_offset(&self) -> Option<i64> {
+        let (_, last) = batches(self.slices.last()?.as_bytes()).last()?;
+        Some(last.last_offset() + 1)
+    }
+}
+
 /// The answer of [`Store::read`].
 #[derive(Debug)]
 pub enum Read {
-    /// From memory; empty at the high watermark.
+    /// From memory; empty at the end of what is visible.
     Hot(ReadData),
     /// The offset lies before what memory holds: use [`Store::read_cold`].
     Cold,
@@ -86,30 +105,39 @@ impl Store {
     #[must_use]
     pub fn info(&self, slot: Slot) -> Option<PartitionInfo> {
         let state = self.state();
-        let log = &state.live(slot)?.log;
+        let partition = state.live(slot)?;
+        let log = &partition.log;
         Some(PartitionInfo {
             log_start: log.log_start,
             high_watermark: log.durable.offset,
             log_end: log.end_offset(),
-            last_stable: log.durable.offset,
+            last_stable: partition.last_stable(),
             bytes: log.bytes(),
         })
     }
 
-    /// Collects durable batches from the one that holds `offset` on, within `max_bytes`; the first one regardless of
-    /// that when `at_least_one`.
-    pub fn read(&self, slot: Slot, offset: i64, max_bytes: usize, at_least_one: bool) -> Result<Read, ReadError> {
+    /// Collects batches that a reader may see from the one that holds `offset` on, within `max_bytes`; the first one
+    /// regardless of that when `at_least_one`.
+    pub fn read(
+        &self,
+        slot: Slot,
+        isolation: Isolation,
+        offset: i64,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<Read, ReadError> {
         let state = self.state();
-        let log = &state.live(slot).ok_or(ReadError::UnknownPartition)?.log;
+        let partition = state.live(slot).ok_or(ReadError::UnknownPartition)?;
+        let (log, end) = (&partition.log, partition.visible_end(isolation));
         if offset < log.log_start || offset > log.end_offset() {
             return Err(ReadError::OutOfRange);
         }
         let mut data = ReadData::default();
-        // Beyond the high watermark there is nothing yet, wherever it will be.
-        if offset >= log.durable.offset {
+        // Beyond the end of what is visible there is nothing yet, wherever it will be.
+        if offset >= end {
             return Ok(Read::Hot(data));
         }
-        match log.read_hot(offset, log.durable.offset, max_bytes, at_least_one, &mut data.slices) {
+        match log.read_hot(offset, end, max_bytes, at_least_one, &mut data.slices) {
             Some(bytes) => {
                 data.bytes = bytes;
                 Ok(Read::Hot(data))
@@ -122,6 +150,7 @@ impl Store {
     pub async fn read_cold(
         &self,
         slot: Slot,
+        isolation: Isolation,
         offset: i64,
         max_bytes: usize,
         at_least_one: bool,
@@ -132,7 +161,7 @@ impl Store {
         let mut wanted = max_bytes.saturating_add(chunk_bytes / 4).min(chunk_bytes - BLOCK_BYTES);
         loop {
             // Looked up anew each time: a flush may have moved the segment's rest from memory to the file meanwhile.
-            let mut cold = self.state().locate(slot, offset)?;
+            let mut cold = self.state().locate(slot, isolation, offset)?;
             cold.pos += skipped;
             let (slice, from) = self.read_range(slot, &cold, wanted).await?;
             let bytes = &slice.as_bytes()[from..];
@@ -147,7 +176,7 @@ impl Store {
                 // The batch is larger than the buffer, or its end has left memory during the read: for the file, or
                 // because the segment is gone.
                 Found::Further { .. } => {
-                    let moved = self.state().locate(slot, offset)?.flushed != cold.flushed;
+                    let moved = self.state().locate(slot, isolation, offset)?.flushed != cold.flushed;
                     match batch_len(bytes) {
                         Some(needed) if needed > wanted || moved => {
                             if cold.pos + needed as u64 > cold.end {
@@ -233,9 +262,9 @@ impl Store {
     /// One read from wherever the bytes are.
     pub async fn read_any(&self, slot: Slot, offset: i64) -> Result<ReadData, ReadError> {
         let max_bytes = self.state().options.limits.chunk_bytes / 2;
-        match self.read(slot, offset, max_bytes, true)? {
+        match self.read(slot, Isolation::ReadUncommitted, offset, max_bytes, true)? {
             Read::Hot(data) => Ok(data),
-            Read::Cold => self.read_cold(slot, offset, max_bytes, true).await,
+            Read::Cold => self.read_cold(slot, Isolation::ReadUncommitted, offset, max_bytes, true).await,
         }
     }
 
@@ -337,8 +366,9 @@ impl Store {
 }
 
 impl State {
-    fn locate(&self, slot: Slot, offset: i64) -> Result<Cold, ReadError> {
-        let log = &self.live(slot).ok_or(ReadError::UnknownPartition)?.log;
+    fn locate(&self, slot: Slot, isolation: Isolation, offset: i64) -> Result<Cold, ReadError> {
+        let partition = self.live(slot).ok_or(ReadError::UnknownPartition)?;
+        let log = &partition.log;
         if offset < log.log_start || offset < log.segments[0].base || offset >= log.durable.offset {
             return Err(ReadError::OutOfRange);
         }
@@ -351,7 +381,7 @@ impl State {
             pos: index.position_of(segment.base, offset),
             end,
             flushed: segment.flushed,
-            limit: log.durable.offset,
+            limit: partition.visible_end(isolation),
         })
     }
 }

@@ -76,6 +76,8 @@ pub struct PartitionSeed {
     pub end_offset: i64,
     /// First offset that readers may see.
     pub log_start: i64,
+    /// Base offsets of completed segments that have a list of aborted transactions.
+    pub aborted: Vec<i64>,
 }
 
 /// A segment file.
@@ -290,6 +292,15 @@ impl Target {
             // It counts batches that are not in the log.
             reactor.remove_file(&segment::producers_path(&self.dir, base)).await?;
         }
+        let mut aborted = Vec::new();
+        for base in entries.iter().filter_map(|entry| segment::aborted_base_of(entry.name.to_str()?)) {
+            if base < active && on_disk.contains(&base) {
+                aborted.push(base);
+            } else {
+                // Of a segment that is not there, or not complete after all.
+                reactor.remove_file(&segment::aborted_path(&self.dir, base)).await?;
+            }
+        }
         let mut segments = Vec::new();
         let mut end_offset = log_start;
         for &base in &on_disk {
@@ -307,7 +318,7 @@ impl Target {
         }
         reactor.sync_dir(&self.dir).await?;
         let end_offset = end_offset.max(log_start);
-        Ok(PartitionSeed { key: self.key, topic: self.topic, dir: self.dir, segments, end_offset, log_start })
+        Ok(PartitionSeed { key: self.key, topic: self.topic, dir: self.dir, segments, end_offset, log_start, aborted })
     }
 
     /// Writes the journal's bytes into a segment and cuts the file to its length.

@@ -34,6 +34,7 @@ impl Store {
                 let silent_since_ms = now_ms - state.options.limits.producer_expiration_ms;
                 let Some(partition) = state.live_mut(slot) else { continue };
                 partition.producers.expire(silent_since_ms);
+                partition.transactions.expire(silent_since_ms);
                 if !partition.config.delete_by_retention {
                     continue;
                 }
@@ -48,6 +49,7 @@ impl Store {
                 // Also one that the journal did not take in an earlier round.
                 let moves = start > partition.log.durable_start;
                 partition.log.log_start = partition.log.log_start.max(start);
+                partition.ring_stable();
                 moves.then_some(start)
             };
             if let Some(start) = moved_to {

@@ -112,6 +112,12 @@ pub(crate) fn producers_path(dir: &Path, base: i64) -> PathBuf {
     dir.join(format!("{base:020}.producers"))
 }
 
+/// The name of the list of aborted transactions whose markers the segment holds. There is none if it holds no such marker.
+#[must_use]
+pub(crate) fn aborted_path(dir: &Path, base: i64) -> PathBuf {
+    dir.join(format!("{base:020}.aborted"))
+}
+
 /// The base offset in a segment's file name, or `None` for any other name.
 #[must_use]
 pub(crate) fn base_of(name: &str) -> Option<i64> {
@@ -122,6 +128,12 @@ pub(crate) fn base_of(name: &str) -> Option<i64> {
 #[must_use]
 pub(crate) fn producers_base_of(name: &str) -> Option<i64> {
     parse_base(name.strip_suffix(".producers")?)
+}
+
+/// The base offset in the name of a list of aborted transactions, or `None` for any other name.
+#[must_use]
+pub(crate) fn aborted_base_of(name: &str) -> Option<i64> {
+    parse_base(name.strip_suffix(".aborted")?)
 }
 
 fn parse_base(digits: &str) -> Option<i64> {
@@ -139,6 +151,7 @@ mod tests {
         assert_eq!(path, Path::new("d/00000000000000001234.log"));
         assert_eq!(base_of("00000000000000001234.log"), Some(1234));
         assert_eq!(producers_base_of("00000000000000001234.producers"), Some(1234));
+        assert_eq!(aborted_base_of("00000000000000001234.aborted"), Some(1234));
         for other in [
             "1234.log",
             "-0000000000000000001.log",

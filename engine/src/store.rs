@@ -22,10 +22,12 @@ use crate::journal::{Entry, EntryKind};
 use crate::journal_files::JournalFiles;
 use crate::limits::{BLOCK_BYTES, Limits};
 use crate::pace::Pace;
-use crate::partition::{AppendError, Appended, Partition, PartitionConfig};
-use crate::producer::{ProducerBatch, Sequence, sequence_after};
+use crate::partition::{AppendError, Appended, Origin, Partition, PartitionConfig, Placed};
+use crate::producer::Sequence;
 use crate::reactor::{Notify, Reactor};
+use crate::read::Isolation;
 use crate::segment::Segment;
+use crate::transactions::TransactionGuard;
 
 /// Index of a partition in its core's store.
 pub type Slot = u32;
@@ -167,14 +169,36 @@ impl Store {
     }
 
     /// Checks a batch, gives it offsets and copies it. It is durable, and may be acknowledged, when
-    /// [`Store::committed`] has reached `seq` of the result; readers see it from then on.
+    /// [`Store::committed`] has reached `seq` of the result; readers see it from then on. A batch of a transaction is taken
+    /// if its transaction is open here: the first one needs [`Store::append_as`].
     pub fn append(&self, slot: Slot, batch: &BatchView<'_>, leader_epoch: i32) -> Result<Appended, AppendError> {
+        self.append_as(Origin::Client, None, slot, batch, leader_epoch)
+    }
+
+    /// As [`Store::append`], for coordinators, and for the first batch of a transaction, which needs a guard
+    /// ([`Store::verify_transaction`]).
+    pub fn append_as(
+        &self,
+        origin: Origin,
+        guard: Option<TransactionGuard>,
+        slot: Slot,
+        batch: &BatchView<'_>,
+        leader_epoch: i32,
+    ) -> Result<Appended, AppendError> {
+        self.append_with(|state, now_ms| state.append(origin, guard, slot, batch, leader_epoch, now_ms))
+    }
+
+    /// Has something appended, if this is the time for it, and committed.
+    pub(crate) fn append_with(
+        &self,
+        append: impl FnOnce(&mut State, i64) -> Result<Appended, AppendError>,
+    ) -> Result<Appended, AppendError> {
         let now_ms = self.shared.reactor.unix_ms();
         let mut state = self.shared.state.borrow_mut();
         state.accepts_appends()?;
         let result = match self.shared.journal.is_short() {
             true => Err(AppendError::Busy),
-            false => state.append(slot, batch, leader_epoch, now_ms),
+            false => append(&mut state, now_ms),
         };
         match result {
             Ok(_) => self.shared.work.notify(),
@@ -197,12 +221,15 @@ impl Store {
         }
     }
 
-    /// Rings `notify` once, when the high watermark is above `above_offset`. A notify that has been closed is forgotten in
-    /// time.
-    pub fn watch(&self, slot: Slot, above_offset: i64, notify: Notify) {
+    /// Rings `notify` once, when the end of what a reader may see is above `above_offset`. A notify that has been closed is
+    /// forgotten in time.
+    pub fn watch(&self, slot: Slot, isolation: Isolation, above_offset: i64, notify: Notify) {
         match self.state_mut().live_mut(slot) {
-            Some(partition) if partition.log.durable.offset <= above_offset => {
-                let watches = &mut partition.watches;
+            Some(partition) if partition.visible_end(isolation) <= above_offset => {
+                let watches = match isolation {
+                    Isolation::ReadUncommitted => &mut partition.watches,
+                    Isolation::ReadCommitted => &mut partition.stable_watches,
+                };
                 if watches.len() == watches.capacity() {
                     // Readers that gave up stay in the list of a quiet partition; they go before the list grows.
                     watches.retain(|(_, notify)| !notify.is_closed());
@@ -254,6 +281,8 @@ impl State {
 
     fn append(
         &mut self,
+        origin: Origin,
+        guard: Option<TransactionGuard>,
         slot: Slot,
         batch: &BatchView<'_>,
         leader_epoch: i32,
@@ -261,7 +290,7 @@ impl State {
     ) -> Result<Appended, AppendError> {
         let newest_commit = self.newest_commit();
         let partition = self.live_mut(slot).ok_or(AppendError::UnknownPartition)?;
-        if let Sequence::Duplicate(first) = partition.check(batch, now_ms)? {
+        if let Sequence::Duplicate(first) = partition.check(batch, origin, guard, now_ms)? {
             return Ok(Appended {
                 base_offset: first.base_offset,
                 last_offset: first.last_offset,
@@ -279,7 +308,7 @@ impl State {
     }
 
     /// Copies a checked batch into memory and does the books.
-    fn place(
+    pub(crate) fn place(
         &mut self,
         slot: Slot,
         batch: &BatchView<'_>,
@@ -346,17 +375,10 @@ impl State {
             index.note(active.base, base_offset, start.pos, timestamp_ms, interval);
         }
         partition.note_epoch(leader_epoch, base_offset);
-        if batch.producer_id() >= 0 {
-            let first_sequence = batch.base_sequence();
-            let appended = ProducerBatch {
-                first_sequence,
-                last_sequence: sequence_after(first_sequence, batch.record_count() - 1),
-                base_offset,
-                last_offset,
-                log_append_time_ms,
-            };
-            partition.producers.record(batch.producer_id(), batch.producer_epoch(), appended, now_ms);
-        }
+        partition.note_producer(
+            batch,
+            Placed { segment_base: start.segment_base, base_offset, log_append_time_ms, timestamp_ms, now_ms },
+        );
         Ok(Appended {
             base_offset,
             last_offset,

@@ -12,9 +12,13 @@ use engine::io::Io;
 use engine::io::sim::{Call, Crash, Sim, SimConfig};
 use engine::limits::Limits;
 use engine::reactor::Reactor;
-use engine::{AppendError, Durability, PartitionConfig, PartitionSpec, Read, ReadError, Slot, Store, recovery};
+use engine::{
+    AppendError, Durability, Isolation, PartitionConfig, PartitionSpec, Read, ReadError, Slot, Store, recovery,
+};
 use wire::batch::{BatchBuilder, BatchView, NewRecord};
 use wire::compression::Codec;
+
+const ALL: Isolation = Isolation::ReadUncommitted;
 
 const DIR: &str = "data";
 const EIO: i32 = 5;
@@ -178,13 +182,13 @@ fn a_cold_segment_that_cannot_be_read_is_the_readers_problem_alone() {
         for _ in 0..400 {
             world.acked(slot, &batch(&mut random, 1, 3000)).await;
         }
-        assert!(matches!(world.store.read(slot, 0, 100, true), Ok(Read::Cold)));
+        assert!(matches!(world.store.read(slot, ALL, 0, 100, true), Ok(Read::Cold)));
         world.sim.change(|config| config.read_error = 1_000_000);
-        assert!(matches!(world.store.read_cold(slot, 0, 100, true).await, Err(ReadError::Io(_))));
+        assert!(matches!(world.store.read_cold(slot, ALL, 0, 100, true).await, Err(ReadError::Io(_))));
         world.store.apply_retention().await.unwrap();
         world.acked(slot, &batch(&mut random, 1, 3000)).await;
         world.sim.change(|config| config.read_error = 0);
-        assert_eq!(world.store.read_cold(slot, 0, 100, true).await.unwrap().slices.len(), 1);
+        assert_eq!(world.store.read_cold(slot, ALL, 0, 100, true).await.unwrap().slices.len(), 1);
         assert_eq!(world.store.info(slot).unwrap().high_watermark, 401);
     });
     assert_eq!(*world.ended.borrow(), None);
@@ -461,7 +465,10 @@ fn seldom_used_partitions_do_not_pin_memory() {
             world.acked(busy, &batch(&mut random, 1, 2500)).await;
         }
         for slot in seldom {
-            assert!(matches!(world.store.read(slot, 0, 100, true), Ok(Read::Cold)), "still in memory: slot {slot}");
+            assert!(
+                matches!(world.store.read(slot, ALL, 0, 100, true), Ok(Read::Cold)),
+                "still in memory: slot {slot}"
+            );
         }
     });
 }
@@ -549,7 +556,7 @@ fn a_read_that_meets_a_deletion_finds_no_damage() {
         assert_eq!(first.len(), 4092);
         world.acked(slot, &first).await;
         world.acked(slot, &batch(&mut random, 1, 3000)).await;
-        while !matches!(world.store.read(slot, 1, 1 << 20, true), Ok(Read::Cold)) {
+        while !matches!(world.store.read(slot, ALL, 1, 1 << 20, true), Ok(Read::Cold)) {
             world.acked(other, &batch(&mut random, 1, 3000)).await;
         }
         let answer = Rc::new(RefCell::new(None));

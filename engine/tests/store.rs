@@ -8,7 +8,7 @@ use common::{Random, batch, config, key, reopen};
 use engine::io::Io;
 use engine::limits::Limits;
 use engine::reactor::Reactor;
-use engine::{AppendError, Durability, PartitionSpec, Read, Slot, Store};
+use engine::{AppendError, Durability, Isolation, PartitionSpec, Read, Slot, Store};
 use wire::batch::BatchView;
 
 /// What a partition should hold: the bytes of each batch as stored, with its base offset.
@@ -37,9 +37,9 @@ async fn append(store: &Store, slot: Slot, bytes: &[u8], model: &mut Model) -> u
 }
 
 async fn read(store: &Store, slot: Slot, offset: i64, max_bytes: usize) -> Vec<u8> {
-    let data = match store.read(slot, offset, max_bytes, true).unwrap() {
+    let data = match store.read(slot, Isolation::ReadUncommitted, offset, max_bytes, true).unwrap() {
         Read::Hot(data) => data,
-        Read::Cold => store.read_cold(slot, offset, max_bytes, true).await.unwrap(),
+        Read::Cold => store.read_cold(slot, Isolation::ReadUncommitted, offset, max_bytes, true).await.unwrap(),
     };
     data.slices.iter().flat_map(|slice| slice.as_bytes().to_vec()).collect()
 }

@@ -23,7 +23,7 @@ use engine::io::SetupError;
 use engine::limits::Limits;
 use engine::reactor::Notify;
 use engine::recovery::Recovered;
-use engine::{PartitionKey, PartitionSeed, PartitionSpec, Read, ReadError, Slot, Store};
+use engine::{PartitionKey, PartitionSeed, PartitionSpec, ReadError, Slot, Store};
 use tracing::{error, info, warn};
 use wire::Uuid;
 use wire::batch::{BatchError, Batches};
@@ -396,21 +396,13 @@ struct Replayed {
     removed: HashSet<Uuid>,
 }
 
-/// Bytes of the catalog that are read at a time.
-const REPLAY_BYTES: usize = 1 << 20;
-
 async fn replay(store: &Store, catalog: Slot, before: &Image) -> Result<Replayed, BrokerError> {
     let info = store.info(catalog).ok_or(BrokerError::Unreadable(ReadError::UnknownPartition))?;
     let mut draft = before.draft();
     let mut removed = HashSet::new();
     let mut offset = 0;
     while offset < info.high_watermark {
-        let data = match store.read(catalog, offset, REPLAY_BYTES, true).map_err(BrokerError::Unreadable)? {
-            Read::Hot(data) => data,
-            Read::Cold => {
-                store.read_cold(catalog, offset, REPLAY_BYTES, true).await.map_err(BrokerError::Unreadable)?
-            }
-        };
+        let data = store.read_any(catalog, offset).await.map_err(BrokerError::Unreadable)?;
         let expected = offset;
         for slice in &data.slices {
             for batch in Batches::new(slice.as_bytes()) {

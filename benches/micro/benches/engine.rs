@@ -16,7 +16,8 @@ use engine::limits::Limits;
 use engine::mailbox::{Mailbox, mesh};
 use engine::reactor::Reactor;
 use engine::{
-    AppendError, Durability, PartitionConfig, PartitionKey, PartitionSpec, Read, Slot, Store, StoreOptions, recovery,
+    AppendError, Durability, Isolation, PartitionConfig, PartitionKey, PartitionSpec, Read, Slot, Store, StoreOptions,
+    recovery,
 };
 use micro_bench::{batch, is_test_run, noise};
 use tempfile::TempDir;
@@ -114,10 +115,11 @@ fn hot_read(c: &mut Criterion) {
         let bed = Bed::new(Durability::Os, usize::MAX);
         let from = bed.store.info(bed.slot).expect("a partition").log_end;
         bed.append(&bytes, (2 * BYTES / bytes.len()) as u64, 1000, true);
-        let read = || match bed.store.read(bed.slot, from, BYTES, true).expect("it is there") {
-            Read::Hot(data) => data,
-            Read::Cold => panic!("what was just appended is in memory"),
-        };
+        let read =
+            || match bed.store.read(bed.slot, Isolation::ReadUncommitted, from, BYTES, true).expect("it is there") {
+                Read::Hot(data) => data,
+                Read::Cold => panic!("what was just appended is in memory"),
+            };
         assert!((BYTES - bytes.len()..=BYTES).contains(&read().bytes));
         group.throughput(Throughput::Bytes(BYTES as u64));
         group.bench_function(BenchmarkId::new("batches of bytes", bytes.len()), |b| b.iter(read));

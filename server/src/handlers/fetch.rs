@@ -13,19 +13,20 @@
 //! Limits on bytes count in the order of the partitions; the first batch comes whatever its size (KIP-74). Each core that
 //! is asked gets the whole limit, and what is too much is cut here: slices cost nothing to let go.
 //!
-//! There are no transactions yet: the last stable offset is the high watermark, and the list of aborted ones is empty.
+//! A reader of committed records gets what lies below the last stable offset, waits for that to move, and is told which
+//! transactions among the records were aborted: it leaves out their records itself.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
 
 use engine::reactor::Notify;
-use engine::{Read, ReadData, ReadError, Slot};
+use engine::{Isolation, Read, ReadData, ReadError, Slot};
 use wire::api::ApiKey;
 use wire::batch::Batches;
 use wire::compression::Codec;
 use wire::error::ErrorCode;
-use wire::fetch::{EpochEnd, FetchResponseWriter, FetchView, FetchedPartition};
+use wire::fetch::{AbortedTransaction, EpochEnd, FetchResponseWriter, FetchView, FetchedPartition};
 use wire::header::RequestHeader;
 
 use super::epochs::{check_epoch, end_of_epoch};
@@ -72,7 +73,7 @@ struct Fetch {
     max_wait_ms: u64,
     min_bytes: usize,
     max_bytes: usize,
-    read_committed: bool,
+    isolation: Isolation,
     context: Context,
     wanted: Vec<Wanted>,
     /// One for each wanted.
@@ -92,6 +93,8 @@ struct Got {
     log_start: i64,
     diverging: Option<EpochEnd>,
     data: ReadData,
+    /// For readers of committed records.
+    aborted: Option<Vec<AbortedTransaction>>,
     /// It was looked for where it should be: an error is that of the read.
     was_read: bool,
 }
@@ -112,6 +115,7 @@ struct Spec {
     at: usize,
     slot: Slot,
     leader_epoch: i32,
+    isolation: Isolation,
     offset: i64,
     max_bytes: usize,
     known_epoch: i32,
@@ -193,7 +197,7 @@ impl Fetch {
             max_wait_ms: view.max_wait_ms.max(0) as u64,
             min_bytes: (view.min_bytes.max(0) as usize).min(max_bytes),
             max_bytes,
-            read_committed: view.isolation_level == 1,
+            isolation: if view.isolation_level == 1 { Isolation::ReadCommitted } else { Isolation::ReadUncommitted },
             context,
             got: vec![Got::default(); wanted.len()],
             wanted,
@@ -233,6 +237,7 @@ impl Fetch {
                 at,
                 slot: place.slot,
                 leader_epoch: place.leader_epoch,
+                isolation: self.isolation,
                 offset: wanted.offset,
                 max_bytes: wanted.max_bytes.max(0) as usize,
                 known_epoch: wanted.leader_epoch,
@@ -323,11 +328,13 @@ impl Fetch {
     async fn wait(&self, shard: &Shard, wake: &Notify, until_ns: u64) {
         let mut elsewhere = Vec::new();
         for (core, specs) in self.locate(shard).groups {
-            let watches = specs.iter().map(|spec| (spec.slot, self.got[spec.at].high_watermark)).collect();
+            let isolation = self.isolation;
+            let watches = specs.iter().map(|spec| (spec.slot, self.got[spec.at].visible_end(isolation))).collect();
             if core == shard.core() {
-                watch_here(shard, watches, wake);
+                watch_here(shard, isolation, watches, wake);
             } else {
-                let watch = shard.run_on_while(core, move |shard, gone| watch_for_other(shard, watches, gone));
+                let watch =
+                    shard.run_on_while(core, move |shard, gone| watch_for_other(shard, isolation, watches, gone));
                 elsewhere.push(Box::pin(watch));
             }
         }
@@ -389,7 +396,7 @@ impl Fetch {
         Ok(reply)
     }
 
-    fn fetched(&self, index: i32, got: &Got) -> FetchedPartition<'static> {
+    fn fetched<'a>(&self, index: i32, got: &'a Got) -> FetchedPartition<'a> {
         let error = match got.error {
             ErrorCode::KafkaStorageError if self.version <= NO_STORAGE_ERROR_UP_TO => ErrorCode::NotLeaderOrFollower,
             error => error,
@@ -401,7 +408,7 @@ impl Fetch {
             last_stable_offset: got.last_stable,
             log_start_offset: got.log_start,
             // Kafka has an empty list as well where there is no such partition.
-            aborted_transactions: (!got.was_read || self.read_committed && got.error == ErrorCode::None).then_some(&[]),
+            aborted_transactions: if got.was_read { got.aborted.as_deref() } else { Some(&[]) },
             diverging_epoch: got.diverging,
             records_len: Some(got.data.bytes),
             ..FetchedPartition::default()
@@ -418,6 +425,7 @@ impl Default for Got {
             log_start: -1,
             diverging: None,
             data: ReadData::default(),
+            aborted: None,
             was_read: false,
         }
     }
@@ -426,6 +434,14 @@ impl Default for Got {
 impl Got {
     fn failed(error: ErrorCode) -> Got {
         Got { error, was_read: true, ..Got::default() }
+    }
+
+    /// Where this reader's records end.
+    fn visible_end(&self, isolation: Isolation) -> i64 {
+        match isolation {
+            Isolation::ReadUncommitted => self.high_watermark,
+            Isolation::ReadCommitted => self.last_stable,
+        }
     }
 
     fn answered(&self) -> Answered {
@@ -461,8 +477,20 @@ fn read_memory(shard: &Shard, spec: &Spec, budget: Budget) -> Option<Got> {
         Err(error) => return Some(Got::failed(error)),
     };
     if got.diverging.is_none() {
-        match shard.store().read(spec.slot, spec.offset, budget.of(spec.max_bytes), budget.first) {
-            Ok(Read::Hot(data)) => got.data = data,
+        let max_bytes = budget.of(spec.max_bytes);
+        match shard.store().read(spec.slot, spec.isolation, spec.offset, max_bytes, budget.first) {
+            Ok(Read::Hot(data)) => {
+                if spec.isolation == Isolation::ReadCommitted {
+                    got.aborted = match data.end_offset() {
+                        None => Some(Vec::new()),
+                        Some(to) => match shard.store().aborted(spec.slot, spec.offset, to) {
+                            Ok(aborted) => Some(told(&aborted?)),
+                            Err(error) => return Some(failed_read(&error)),
+                        },
+                    };
+                }
+                got.data = data;
+            }
             Ok(Read::Cold) => return None,
             Err(error) => return Some(failed_read(&error)),
         }
@@ -489,7 +517,7 @@ async fn read_disk(shard: &Shard, spec: &Spec, budget: Budget) -> Got {
     if max_bytes == 0 && !budget.first {
         return look(shard, spec).unwrap_or_else(Got::failed);
     }
-    let mut read = pin!(shard.store().read_cold(spec.slot, spec.offset, max_bytes, budget.first));
+    let mut read = pin!(read_cold(shard, spec, max_bytes, budget.first));
     let data = loop {
         let patience_ns = shard.reactor().now_ns() + SWEEP_MS * 500_000;
         let mut late = pin!(shard.reactor().sleep_until(patience_ns));
@@ -506,9 +534,37 @@ async fn read_disk(shard: &Shard, spec: &Spec, budget: Budget) -> Got {
     // Looked at after the read: the watermarks told are never older than the records.
     match (data, look(shard, spec)) {
         (_, Err(error)) => Got::failed(error),
-        (Ok(data), Ok(got)) => Got { data, ..got },
+        (Ok((data, aborted)), Ok(got)) => Got { data, aborted, ..got },
         (Err(error), Ok(_)) => failed_read(&error),
     }
+}
+
+/// The records, with the aborted transactions among them where the reader wants only committed ones.
+async fn read_cold(
+    shard: &Shard,
+    spec: &Spec,
+    max_bytes: usize,
+    at_least_one: bool,
+) -> Result<(ReadData, Option<Vec<AbortedTransaction>>), ReadError> {
+    let store = shard.store();
+    let data = match store.read(spec.slot, spec.isolation, spec.offset, max_bytes, at_least_one)? {
+        Read::Hot(data) => data,
+        Read::Cold => store.read_cold(spec.slot, spec.isolation, spec.offset, max_bytes, at_least_one).await?,
+    };
+    let aborted = match (spec.isolation, data.end_offset()) {
+        (Isolation::ReadUncommitted, _) => None,
+        (Isolation::ReadCommitted, None) => Some(Vec::new()),
+        (Isolation::ReadCommitted, Some(to)) => Some(told(&store.aborted_cold(spec.slot, spec.offset, to).await?)),
+    };
+    Ok((data, aborted))
+}
+
+fn told(aborted: &[engine::AbortedTransaction]) -> Vec<AbortedTransaction> {
+    let told = |of: &engine::AbortedTransaction| AbortedTransaction {
+        producer_id: of.producer_id,
+        first_offset: of.first_offset,
+    };
+    aborted.iter().map(told).collect()
 }
 
 /// What is told of a partition beside its records, if the client's view of its leader is right.
@@ -542,15 +598,15 @@ fn failed_read(error: &ReadError) -> Got {
 }
 
 /// Has `wake` rung when a partition of this core has more than the reader has seen.
-fn watch_here(shard: &Shard, watches: Vec<(Slot, i64)>, wake: &Notify) {
+fn watch_here(shard: &Shard, isolation: Isolation, watches: Vec<(Slot, i64)>, wake: &Notify) {
     for (slot, seen) in watches {
-        shard.store().watch(slot, seen, wake.clone());
+        shard.store().watch(slot, isolation, seen, wake.clone());
     }
 }
 
 /// Resolves when a partition of this core has more than a reader on another core has seen, or when that reader has gone.
-async fn watch_for_other(shard: Shard, watches: Vec<(Slot, i64)>, gone: Cancelled) {
-    watch_here(&shard, watches, &gone);
+async fn watch_for_other(shard: Shard, isolation: Isolation, watches: Vec<(Slot, i64)>, gone: Cancelled) {
+    watch_here(&shard, isolation, watches, &gone);
     gone.wait().await;
     gone.close();
 }

@@ -45,8 +45,18 @@ const CONSUMER: i32 = -1;
 struct Question {
     known_epoch: i32,
     timestamp: i64,
-    /// A replica may see beyond the high watermark.
-    from_client: bool,
+    reader: Reader,
+}
+
+/// Where a reader's view of a log ends.
+#[derive(Debug, Clone, Copy)]
+enum Reader {
+    /// At the log's end.
+    Replica,
+    /// At the high watermark.
+    Uncommitted,
+    /// At the last stable offset.
+    Committed,
 }
 
 /// What it answers. All -1 when no record is that late.
@@ -62,7 +72,11 @@ const NOTHING: Found = Found { timestamp: -1, offset: -1, leader_epoch: -1 };
 /// Answers a request.
 pub async fn handle(shard: Shard, request: Request) -> Result<Reply, RequestError> {
     let asked: ListOffsetsRequest<'_> = request.decode()?;
-    let from_client = asked.replica_id == CONSUMER;
+    let reader = match (asked.replica_id, asked.isolation_level) {
+        (CONSUMER, 1) => Reader::Committed,
+        (CONSUMER, _) => Reader::Uncommitted,
+        _ => Reader::Replica,
+    };
     let mut seen = HashSet::new();
     let mut twice = HashSet::new();
     for topic in &asked.topics {
@@ -80,7 +94,7 @@ pub async fn handle(shard: Shard, request: Request) -> Result<Reply, RequestErro
             let is_known =
                 timestamp >= 0 || SINCE.iter().any(|(of, since)| *of == timestamp && request.version >= *since);
             let place = places::find(&shard, topic.name, partition.partition_index);
-            let question = Question { known_epoch: partition.current_leader_epoch, timestamp, from_client };
+            let question = Question { known_epoch: partition.current_leader_epoch, timestamp, reader };
             questions.push(if twice.contains(&(topic.name, partition.partition_index)) {
                 Err(ErrorCode::InvalidRequest)
             } else if !is_known {
@@ -114,12 +128,19 @@ pub async fn handle(shard: Shard, request: Request) -> Result<Reply, RequestErro
 
 async fn answer(shard: Shard, place: Place, asked: Question) -> Result<Found, ErrorCode> {
     check_epoch(asked.known_epoch, place.leader_epoch)?;
-    let info = shard.store().info(place.slot).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    let visible_end = if asked.from_client { info.high_watermark } else { info.log_end };
+    let info = || shard.store().info(place.slot).ok_or(ErrorCode::UnknownTopicOrPartition);
+    let log_start = info()?.log_start;
+    let visible_end = || {
+        info().map(|info| match asked.reader {
+            Reader::Replica => info.log_end,
+            Reader::Uncommitted => info.high_watermark,
+            Reader::Committed => info.last_stable,
+        })
+    };
     let point = |offset: i64, leader_epoch: i32| Found { timestamp: -1, offset, leader_epoch };
     match asked.timestamp {
-        LATEST => Ok(point(visible_end, place.leader_epoch)),
-        EARLIEST | EARLIEST_LOCAL => Ok(point(info.log_start, epoch_at(&shard, place, info.log_start))),
+        LATEST => Ok(point(visible_end()?, place.leader_epoch)),
+        EARLIEST | EARLIEST_LOCAL => Ok(point(log_start, epoch_at(&shard, place, log_start))),
         LATEST_TIERED | EARLIEST_PENDING_UPLOAD => Ok(NOTHING),
         MAX_TIMESTAMP => {
             let batch = shard.store().batch_of_max_time(place.slot).await.map_err(error_of)?;
@@ -127,11 +148,13 @@ async fn answer(shard: Shard, place: Place, asked: Question) -> Result<Found, Er
                 let latest = first_batch(&batch)?.max_timestamp();
                 find(&batch, |record| record.timestamp == latest)
             });
-            Ok(found.unwrap_or(NOTHING))
+            let visible_end = visible_end()?;
+            Ok(found.filter(|found| found.offset < visible_end).unwrap_or(NOTHING))
         }
         timestamp => {
             let batch = shard.store().batch_at_time(place.slot, timestamp).await.map_err(error_of)?;
-            let wanted = |record: &Record<'_>| record.timestamp >= timestamp && record.offset >= info.log_start;
+            let wanted = |record: &Record<'_>| record.timestamp >= timestamp && record.offset >= log_start;
+            let visible_end = visible_end()?;
             let found = batch.and_then(|batch| find(&batch, wanted)).filter(|found| found.offset < visible_end);
             Ok(found.unwrap_or(NOTHING))
         }

@@ -118,8 +118,13 @@ pub(crate) fn refusal(error: AppendError) -> Refusal {
         AppendError::InvalidTimestamp => ErrorCode::InvalidTimestamp,
         AppendError::OutOfOrderSequence => ErrorCode::OutOfOrderSequenceNumber,
         AppendError::InvalidProducerEpoch => ErrorCode::InvalidProducerEpoch,
-        // Busy is waited out before anything is answered; should it come here, a retry is right.
-        AppendError::Busy | AppendError::DiskFull | AppendError::Failed => ErrorCode::KafkaStorageError,
+        AppendError::InvalidTxnState => ErrorCode::InvalidTxnState,
+        AppendError::CoordinatorFenced => ErrorCode::TransactionCoordinatorFenced,
+        // Busy is waited out before anything is answered; should it come here, a retry is right. So it is where too many
+        // transactions are open, for which Kafka has no bound and no error.
+        AppendError::Busy | AppendError::DiskFull | AppendError::Failed | AppendError::TooManyTransactions => {
+            ErrorCode::KafkaStorageError
+        }
     };
     error.into()
 }

@@ -50,7 +50,7 @@ const SERVER_LAYERS: &[&[&str]] = &[
     &["exit"],
     &["broker"],
     &["assembly", "listener"],
-    &["connection", "api", "handlers", "router", "shard", "controller", "services"],
+    &["connection", "api", "handlers", "router", "shard", "controller", "services", "markers"],
     &["data_dir", "machine", "signals"],
     &["catalog", "image", "features"],
     &["config", "frame", "hash"],

@@ -126,6 +126,12 @@ impl Log {
         self.segments.partition_point(|s| s.base <= offset).saturating_sub(1)
     }
 
+    /// Base offset of the segment that holds `offset`, which is not below the first segment.
+    #[must_use]
+    pub(crate) fn base_holding(&self, offset: i64) -> i64 {
+        self.segments[self.find_offset(offset)].base
+    }
+
     /// Closes the active segment and starts the next one.
     pub(crate) fn roll(&mut self) {
         let active = self.active_mut();

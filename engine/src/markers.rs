@@ -73,20 +73,28 @@ impl Store {
     pub fn aborted(&self, slot: Slot, from: i64, to: i64) -> Result<Option<Vec<AbortedTransaction>>, ReadError> {
         let state = self.state();
         let partition = state.live(slot).ok_or(ReadError::UnknownPartition)?;
-        Ok(partition.aborted_in(from, to).ok())
+        let mut found = Vec::new();
+        let search = partition.transactions.find_aborted(partition.log.base_holding(from), from, to, &mut found);
+        Ok(search.ok().map(|()| found))
     }
 
     /// Like [`Store::aborted`], from the files of completed segments.
     pub async fn aborted_cold(&self, slot: Slot, from: i64, to: i64) -> Result<Vec<AbortedTransaction>, ReadError> {
+        let mut found = Vec::new();
+        let mut next = None;
         loop {
+            // Not anew from the beginning: the lists need not all be in memory at one time.
             let missing = {
                 let state = self.state();
-                match state.live(slot).ok_or(ReadError::UnknownPartition)?.aborted_in(from, to) {
-                    Ok(found) => return Ok(found),
+                let partition = state.live(slot).ok_or(ReadError::UnknownPartition)?;
+                let segment_base = next.unwrap_or_else(|| partition.log.base_holding(from));
+                match partition.transactions.find_aborted(segment_base, from, to, &mut found) {
+                    Ok(()) => return Ok(found),
                     Err(NotInMemory { segment_base }) => segment_base,
                 }
             };
             self.load_aborted(slot, missing).await?;
+            next = Some(missing);
         }
     }
 
@@ -198,12 +206,5 @@ impl State {
             self.roll(slot)?;
         }
         self.place(slot, &batch, leader_epoch, now_ms)
-    }
-}
-
-impl Partition {
-    fn aborted_in(&self, from: i64, to: i64) -> Result<Vec<AbortedTransaction>, NotInMemory> {
-        let first = &self.log.segments[self.log.find_offset(from)];
-        self.transactions.aborted_in(first.base, from, to)
     }
 }

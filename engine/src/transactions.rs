@@ -175,15 +175,16 @@ impl Transactions {
         self.verifications.retain(|_, verification| verification.began_ms >= before_ms);
     }
 
-    /// Collects the aborted transactions that have records in `from..to` or end there, from the segment at
-    /// `segment_base`, which holds `from`, on. An error where a list is not in memory.
-    pub(crate) fn aborted_in(
+    /// Adds to `found` the aborted transactions that have records in `from..to` or end there, of the segment at
+    /// `segment_base`, which holds `from`, and those behind it. An error where a list is not in memory: the search may go
+    /// on with that segment.
+    pub(crate) fn find_aborted(
         &self,
         segment_base: i64,
         from: i64,
         to: i64,
-    ) -> Result<Vec<AbortedTransaction>, NotInMemory> {
-        let mut found = Vec::new();
+        found: &mut Vec<AbortedTransaction>,
+    ) -> Result<(), NotInMemory> {
         for (base, aborted) in self.aborted.range(segment_base..) {
             let list = aborted.list.as_ref().ok_or(NotInMemory { segment_base: *base })?;
             let first = list.partition_point(|aborted| aborted.last_offset < from);
@@ -193,11 +194,11 @@ impl Transactions {
                 }
                 // What ends later begins at or behind `to`.
                 if aborted.last_stable >= to {
-                    return Ok(found);
+                    return Ok(());
                 }
             }
         }
-        Ok(found)
+        Ok(())
     }
 
     /// Aborted transactions that the segment at `segment_base` ends.
@@ -306,8 +307,16 @@ mod tests {
 
     const DURABLE: i64 = i64::MAX;
 
+    fn search(transactions: &Transactions, segment: i64, from: i64, to: i64) -> (Vec<i64>, Option<i64>) {
+        let mut found = Vec::new();
+        let missing = transactions.find_aborted(segment, from, to, &mut found).err();
+        (found.iter().map(|aborted| aborted.first_offset).collect(), missing.map(|missing| missing.segment_base))
+    }
+
     fn firsts(transactions: &Transactions, segment: i64, from: i64, to: i64) -> Vec<i64> {
-        transactions.aborted_in(segment, from, to).unwrap().iter().map(|aborted| aborted.first_offset).collect()
+        let (found, missing) = search(transactions, segment, from, to);
+        assert_eq!(missing, None);
+        found
     }
 
     #[test]
@@ -364,11 +373,11 @@ mod tests {
         assert_eq!(decode_aborted(&encode_aborted(&list)[1..]), None);
         [0, 10].into_iter().for_each(|base| transactions.note_stored(base, 3));
         assert_eq!(transactions.cached, 2);
-        assert_eq!(transactions.aborted_in(0, 0, 3), Err(NotInMemory { segment_base: 0 }));
+        assert_eq!(search(&transactions, 0, 0, 3), (vec![], Some(0)));
         assert_eq!(firsts(&transactions, 10, 10, 90), [10, 12, 20, 22]);
         transactions.note_loaded(0, list, 3);
         assert_eq!(firsts(&transactions, 0, 0, 3), [0, 2]);
-        assert_eq!(transactions.aborted_in(10, 10, 11), Err(NotInMemory { segment_base: 10 }));
+        assert_eq!(search(&transactions, 0, 0, 90), (vec![0, 2], Some(10)), "what is there is found");
         transactions.remove_before(20);
         assert_eq!((transactions.cached, transactions.aborted.len()), (0, 1));
     }

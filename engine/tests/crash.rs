@@ -1,19 +1,20 @@
 //! A store that crashes at every step of its I/O, on a simulated disk, and what it finds afterwards: nothing that was
-//! acknowledged is lost, nothing is invented, offsets have no gap.
+//! acknowledged is lost, nothing is invented, offsets have no gap, and transactions are as their batches and markers say.
 
 mod common;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
 
-use common::{Random, batch, config, key, reopen};
+use common::{Random, Story, batch, config, key, marker_batch, reopen};
 use engine::io::Io;
 use engine::io::sim::{Crash, Image, Sim, SimConfig};
 use engine::limits::Limits;
 use engine::reactor::Reactor;
-use engine::{AppendError, Durability, PartitionSpec, Store};
-use wire::batch::BatchView;
+use engine::{AppendError, Appended, Durability, Marker, Origin, PartitionSpec, Slot, Store};
+use wire::batch::{BatchBuilder, BatchView, NewRecord};
+use wire::compression::Codec;
 
 const PARTITIONS: usize = 3;
 
@@ -57,17 +58,18 @@ async fn script(reactor: &Reactor, durability: Durability, seed: u64, history: &
         };
         let mut newest = None;
         for _ in 0..times {
-            let bytes = batch(&mut random, 1 + size as usize % 2, size as usize);
-            let view = BatchView::parse(&bytes).unwrap();
-            let appended = loop {
-                match store.append(slot, &view, 0) {
-                    Ok(appended) => break appended,
-                    Err(AppendError::Busy) => store.wait_capacity().await,
-                    Err(AppendError::Failed) => std::future::pending().await,
-                    Err(error) => panic!("{error:?}"),
+            let story = Story::of(history.borrow().sent[partition].iter().map(Vec::as_slice));
+            let (stored, appended) = match random.below(8) {
+                0 => end_transaction(reactor, &store, &story, &mut random, slot).await,
+                1 | 2 => append_in_transaction(&store, &story, &mut random, slot).await,
+                _ => {
+                    let bytes = batch(&mut random, 1 + size as usize % 2, size as usize);
+                    let view = BatchView::parse(&bytes).unwrap();
+                    let appended = patient(&store, || store.append(slot, &view, 0)).await;
+                    (bytes, appended)
                 }
             };
-            let mut stored = bytes;
+            let mut stored = stored;
             wire::batch::assign(&mut stored, appended.base_offset, 0);
             history.borrow_mut().sent[partition].push(stored);
             newest = Some((appended.seq, appended.last_offset + 1));
@@ -86,6 +88,62 @@ async fn script(reactor: &Reactor, durability: Durability, seed: u64, history: &
         if random.below(4) == 0 { acknowledge.await } else { reactor.spawn(acknowledge) }
     }
     or_wait(store.close().await).await;
+}
+
+async fn patient(store: &Store, append: impl Fn() -> Result<Appended, AppendError>) -> Appended {
+    loop {
+        match append() {
+            Ok(appended) => return appended,
+            Err(AppendError::Busy) => store.wait_capacity().await,
+            Err(AppendError::Failed) => std::future::pending().await,
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+}
+
+/// The next batch of one of two producers, whose transaction it begins if none is open.
+async fn append_in_transaction(store: &Store, story: &Story, random: &mut Random, slot: Slot) -> (Vec<u8>, Appended) {
+    let id = 500 + random.below(2) as i64;
+    let (epoch, next, open) = story.producers.get(&id).copied().unwrap_or_default();
+    let guard = store.verify_transaction(slot, id, epoch, next, true).unwrap();
+    assert_eq!(guard.is_none(), open.is_some());
+    let mut builder = BatchBuilder::new(Codec::None);
+    builder.producer(id, epoch, next).transactional(true);
+    let value = vec![random.next() as u8; random.below(400) as usize];
+    builder.push(&NewRecord { timestamp: 1_000, key: None, value: Some(&value), headers: &[] }).unwrap();
+    let mut bytes = Vec::new();
+    builder.finish(&mut bytes).unwrap();
+    let view = BatchView::parse(&bytes).unwrap();
+    let appended = patient(store, || store.append_as(Origin::Client, guard, slot, &view, 0)).await;
+    assert!(!appended.duplicate);
+    (bytes, appended)
+}
+
+/// The end of a producer's transaction, if it has one, under either version.
+async fn end_transaction(
+    reactor: &Reactor,
+    store: &Store,
+    story: &Story,
+    random: &mut Random,
+    slot: Slot,
+) -> (Vec<u8>, Appended) {
+    let id = 500 + random.below(2) as i64;
+    let (epoch, ..) = story.producers.get(&id).copied().unwrap_or_default();
+    let transaction_version = 1 + random.below(2) as i16;
+    let marker = Marker {
+        producer_id: id,
+        producer_epoch: if transaction_version == 2 { epoch + 1 } else { epoch },
+        coordinator_epoch: 0,
+        commit: random.below(2) == 0,
+        transaction_version,
+    };
+    let now_ms = Cell::new(0);
+    let appended = patient(store, || {
+        now_ms.set(reactor.unix_ms());
+        store.append_marker(slot, &marker, 0)
+    });
+    let appended = appended.await;
+    (marker_batch(&marker, appended.base_offset, now_ms.get(), false), appended)
 }
 
 /// An inline write cannot wait for ever in a world that has ended, as everything else does: it fails. A failure in a
@@ -119,7 +177,14 @@ fn verify(image: &Image, durability: Durability, history: &History, context: &st
             let end = found.last().map_or(0, |last| BatchView::parse(last).unwrap().last_offset() + 1);
             let acked = history.acked[partition];
             assert!(end >= acked, "{context}: partition {partition} lost acknowledged records: {end} of {acked}");
-            assert_eq!(store.info(*slot).unwrap().high_watermark, end, "{context}: partition {partition}");
+            let info = store.info(*slot).unwrap();
+            assert_eq!(info.high_watermark, end, "{context}: partition {partition}");
+            let story = Story::of(found.iter().map(Vec::as_slice));
+            assert_eq!(info.last_stable, story.last_stable(end, 0), "{context}: partition {partition}");
+            for (from, to) in [(0, end), (end / 2, end), (end / 3, end / 2), (end / 2, end / 2 + 1)] {
+                let aborted = store.aborted_cold(*slot, from, to).await.unwrap();
+                story.check_aborted(from, to, &aborted, &format!("{context}: partition {partition}"));
+            }
             after.sent[partition].truncate(found.len());
             after.acked[partition] = end;
         }

@@ -1,6 +1,6 @@
 //! Lives of a broker's stores in one simulated world: several cores with a journal each, topics that come, are cut at
-//! the front, deleted and made again, producers that repeat themselves, stops of every kind. After each life the disk is
-//! recovered aside and held against what the clients know.
+//! the front, deleted and made again, producers that repeat themselves, transactions, stops of every kind. After each life
+//! the disk is recovered aside and held against what the clients know.
 
 mod common;
 
@@ -11,18 +11,24 @@ use std::io;
 use std::path::Path;
 use std::rc::Rc;
 
-use common::{Random, config, options};
+use common::{Random, Story, config, marker_batch, options};
 use engine::io::sim::{Crash, Image, Sim, SimConfig};
 use engine::limits::Limits;
 use engine::reactor::{Notify, Reactor};
-use engine::{AppendError, Durability, PartitionConfig, PartitionKey, PartitionSpec, ReadError, Slot, Store, recovery};
+use engine::{
+    AppendError, Durability, Isolation, Marker, Origin, PartitionConfig, PartitionKey, PartitionSpec, Read, ReadError,
+    Slot, Store, TransactionGuard, recovery,
+};
 use wire::batch::{BatchBuilder, BatchView, NewRecord};
 use wire::compression::Codec;
 
 /// Places for partitions: topic `t<place>`, partition `place`. Each holds one after the other.
 const PLACES: usize = 5;
-/// Idempotent producers per partition; the tiny limits remember four.
-const PRODUCERS: usize = 3;
+/// Producers per partition, as many as the tiny limits remember. The last two write in transactions.
+const PRODUCERS: usize = 4;
+const TRANSACTIONAL: std::ops::Range<usize> = 2..4;
+/// The id of the first producer.
+const FIRST_ID: i64 = 1000;
 /// When the first life begins.
 const BEGIN_MS: i64 = 1_700_000_000_000;
 const DIR: &str = "data";
@@ -75,7 +81,8 @@ impl Model {
     fn recent(&self, producer: usize) -> impl Iterator<Item = &Sent> {
         let epoch = self.producers[producer].0;
         let of_epoch = move |sent: &&Sent| {
-            sent.producer == Some(producer) && BatchView::parse(&sent.stored).unwrap().producer_epoch() == epoch
+            let batch = BatchView::parse(&sent.stored).unwrap();
+            sent.producer == Some(producer) && batch.producer_epoch() == epoch && !batch.attributes().is_control()
         };
         self.sent.iter().rev().filter(of_epoch).take(5)
     }
@@ -84,13 +91,15 @@ impl Model {
     fn cut(&mut self, end: i64) {
         self.sent.retain(|sent| sent.end <= end);
         self.acked_end = end;
-        for producer in 0..PRODUCERS {
-            let newest = self.sent.iter().rev().find(|sent| sent.producer == Some(producer));
-            self.producers[producer] = newest.map_or((0, 0), |sent| {
-                let batch = BatchView::parse(&sent.stored).unwrap();
-                (batch.producer_epoch(), batch.base_sequence() + batch.record_count())
-            });
+        let story = self.story();
+        for (producer, state) in self.producers.iter_mut().enumerate() {
+            let (epoch, next, _) = story.producers.get(&id(producer)).copied().unwrap_or_default();
+            *state = (epoch, next);
         }
+    }
+
+    fn story(&self) -> Story {
+        Story::of(self.sent.iter().map(|sent| sent.stored.as_slice()))
     }
 }
 
@@ -119,6 +128,10 @@ struct Plan {
     ops: usize,
     /// Whether the life ends with a clean stop.
     close: bool,
+}
+
+fn id(producer: usize) -> i64 {
+    FIRST_ID + producer as i64
 }
 
 /// The settings of the partition at a place.
@@ -294,6 +307,8 @@ async fn client(core: Core, known: Known, mut random: Random, places: Vec<usize>
                 let until_ns = core.reactor.now_ns() + random.below(3_000_000);
                 core.reactor.sleep_until(until_ns).await;
             }
+            12..=16 => end_transaction(&core, &known, &mut random, key, slot).await,
+            17 | 18 => check_transactions(&core, &known, &mut random, key, slot).await,
             _ => append(&core, &known, &mut random, key, slot).await,
         }
     }
@@ -396,7 +411,7 @@ async fn retry(core: &Core, known: &Known, random: &mut Random, key: PartitionKe
 
 async fn expect_duplicate(core: &Core, slot: Slot, sent: &Sent, context: &str) {
     let view = BatchView::parse(&sent.original).unwrap();
-    let appended = patient(core, slot, &view, context).await;
+    let appended = patient(core, None, slot, &view, context).await;
     assert!(
         appended.duplicate && (appended.base_offset, appended.last_offset + 1) == (sent.base, sent.end),
         "{context}: {appended:?} instead of offsets {} to {}",
@@ -414,9 +429,15 @@ fn is_log_append_time(stored: &[u8]) -> Option<i64> {
     by_log.then(|| batch.max_timestamp())
 }
 
-async fn patient(core: &Core, slot: Slot, view: &BatchView<'_>, context: &str) -> engine::Appended {
+async fn patient(
+    core: &Core,
+    guard: Option<TransactionGuard>,
+    slot: Slot,
+    view: &BatchView<'_>,
+    context: &str,
+) -> engine::Appended {
     loop {
-        match core.store.append(slot, view, 0) {
+        match core.store.append_as(Origin::Client, guard, slot, view, 0) {
             Ok(appended) => return appended,
             Err(AppendError::Busy) => core.store.wait_capacity().await,
             Err(AppendError::Failed) if core.sim.is_halted() => std::future::pending().await,
@@ -438,13 +459,21 @@ async fn append(core: &Core, known: &Known, random: &mut Random, key: PartitionK
         let producer = (producer < PRODUCERS).then_some(producer);
         let records = 1 + random.below(3) as usize;
         let mut builder = BatchBuilder::new(Codec::None);
+        let mut guard = None;
         if let Some(producer) = producer {
+            let is_transactional = TRANSACTIONAL.contains(&producer);
             let mut known = known.borrow_mut();
+            let story = known.partitions[&key].story();
             let (epoch, next) = &mut known.partitions.get_mut(&key).unwrap().producers[producer];
-            if random.below(30) == 0 && *next > 0 {
+            if random.below(30) == 0 && *next > 0 && !is_transactional {
                 (*epoch, *next) = (*epoch + 1, 0);
             }
-            builder.producer(producer as i64 + 1000, *epoch, *next);
+            builder.producer(id(producer), *epoch, *next).transactional(is_transactional);
+            if is_transactional {
+                guard = core.store.verify_transaction(slot, id(producer), *epoch, *next, false).unwrap();
+                let is_open = is_open(&story, producer);
+                assert_eq!(guard.is_none(), is_open, "{key:?}: producer {producer}");
+            }
             *next += records as i32;
         }
         let mut value = vec![0; size / records];
@@ -455,7 +484,8 @@ async fn append(core: &Core, known: &Known, random: &mut Random, key: PartitionK
         }
         let mut original = Vec::new();
         builder.finish(&mut original).unwrap();
-        let appended = patient(core, slot, &BatchView::parse(&original).unwrap(), "a new batch").await;
+        let view = BatchView::parse(&original).unwrap();
+        let appended = patient(core, guard, slot, &view, "a new batch").await;
         assert!(!appended.duplicate);
         let mut stored = original.clone();
         wire::batch::assign(&mut stored, appended.base_offset, 0);
@@ -470,6 +500,82 @@ async fn append(core: &Core, known: &Known, random: &mut Random, key: PartitionK
         newest = Some((appended.seq, end));
     }
     let (seq, end) = newest.unwrap();
+    acknowledge(core, known, random, key, seq, end).await;
+}
+
+/// Ends a producer's transaction, whether or not it has one, under either version.
+async fn end_transaction(core: &Core, known: &Known, random: &mut Random, key: PartitionKey, slot: Slot) {
+    let producer = TRANSACTIONAL.start + random.below(TRANSACTIONAL.len() as u64) as usize;
+    let transaction_version = 1 + random.below(2) as i16;
+    let (epoch, next) = known.borrow().partitions[&key].producers[producer];
+    let (producer_epoch, next) = if transaction_version == 2 { (epoch + 1, 0) } else { (epoch, next) };
+    let commit = random.below(3) == 0;
+    let marker =
+        Marker { producer_id: id(producer), producer_epoch, coordinator_epoch: 0, commit, transaction_version };
+    let (appended, now_ms) = loop {
+        let now_ms = core.reactor.unix_ms();
+        match core.store.append_marker(slot, &marker, 0) {
+            Ok(appended) => break (appended, now_ms),
+            Err(AppendError::Busy) => core.store.wait_capacity().await,
+            Err(AppendError::Failed) if core.sim.is_halted() => std::future::pending().await,
+            Err(error) => panic!("{key:?}: {error:?}, {marker:?}"),
+        }
+    };
+    let stored = marker_batch(&marker, appended.base_offset, now_ms, appended.log_append_time_ms >= 0);
+    let (base, end) = (appended.base_offset, appended.last_offset + 1);
+    with(known, key, |model| {
+        assert_eq!(base, model.end(), "{key:?}");
+        model.sent.push(Sent { base, end, original: stored.clone(), stored, producer: Some(producer) });
+        model.producers[producer] = (producer_epoch, next);
+    });
+    acknowledge(core, known, random, key, appended.seq, end).await;
+}
+
+fn is_open(story: &Story, producer: usize) -> bool {
+    story.producers.get(&id(producer)).is_some_and(|(.., open)| open.is_some())
+}
+
+/// Looks at the last stable offset, at what lies below it, and at the aborted transactions of a part of the log.
+async fn check_transactions(core: &Core, known: &Known, random: &mut Random, key: PartitionKey, slot: Slot) {
+    let info = core.store.info(slot).unwrap();
+    let story = known.borrow().partitions[&key].story();
+    assert_eq!(
+        info.last_stable,
+        story.last_stable(info.high_watermark, info.log_start),
+        "{key:?}: {info:?}, {story:?}"
+    );
+    let from = info.log_start + random.below((info.last_stable - info.log_start) as u64 + 1) as i64;
+    let read = match core.store.read(slot, Isolation::ReadCommitted, from, 20_000, true) {
+        Ok(Read::Hot(data)) => Ok(data),
+        Ok(Read::Cold) => core.store.read_cold(slot, Isolation::ReadCommitted, from, 20_000, true).await,
+        Err(error) => Err(error),
+    };
+    let to = match read {
+        Ok(data) => data.end_offset().unwrap_or(from),
+        // The other client's retention has been there.
+        Err(ReadError::OutOfRange) => return,
+        Err(error) => {
+            assert!(core.sim.is_halted(), "{key:?} at {from}: {error:?}");
+            return;
+        }
+    };
+    assert!(to <= core.store.info(slot).unwrap().last_stable, "{key:?}: read up to {to}");
+    assert!(to > from || from == info.last_stable, "{key:?}: nothing at {from} of {info:?}");
+    let found = match core.store.aborted(slot, from, to).unwrap() {
+        Some(found) => Ok(found),
+        None => core.store.aborted_cold(slot, from, to).await,
+    };
+    match found {
+        Ok(found) if core.store.info(slot).unwrap().log_start <= from => {
+            story.check_aborted(from, to, &found, &format!("{key:?}"));
+        }
+        Ok(_) | Err(ReadError::OutOfRange) => {}
+        Err(error) => assert!(core.sim.is_halted(), "{key:?} at {from}: {error:?}"),
+    }
+}
+
+/// Takes note of an acknowledgement. Some clients wait for it, the others go on.
+async fn acknowledge(core: &Core, known: &Known, random: &mut Random, key: PartitionKey, seq: u64, end: i64) {
     let acknowledge = {
         let (core, known) = (core.clone(), known.clone());
         async move {
@@ -549,6 +655,13 @@ async fn check_partition(core: &Core, slot: Slot, model: &mut Model, context: &s
     model.cut(end);
     assert_eq!(model.end(), end, "{context}: the log ends within a batch");
     model.start_seen = start;
+    let story = model.story();
+    assert_eq!(info.last_stable, story.last_stable(end, start), "{context}: {info:?}, {story:?}");
+    let middle = start + (end - start) / 2;
+    for (from, to) in [(start, end), (start, middle), (middle, end), (middle, middle + 1)] {
+        let found = core.store.aborted_cold(slot, from, to).await.unwrap();
+        story.check_aborted(from, to, &found, context);
+    }
     for producer in 0..PRODUCERS {
         // What was deleted may be forgotten with its records.
         for sent in model.recent(producer).filter(|sent| sent.end > start) {

@@ -72,6 +72,7 @@ pub static APIS: &[Api] = &[
     Api { key: ApiKey::DeleteRecords, min: 0, max: 2, handler: task!(delete_records) },
     Api { key: ApiKey::InitProducerId, min: 0, max: 5, handler: task!(init_producer_id) },
     Api { key: ApiKey::OffsetForLeaderEpoch, min: 2, max: 4, handler: task!(offset_for_leader_epoch) },
+    Api { key: ApiKey::WriteTxnMarkers, min: 1, max: 2, handler: task!(write_txn_markers) },
     Api { key: ApiKey::DescribeConfigs, min: 1, max: 4, handler: task!(describe_configs) },
     Api { key: ApiKey::AlterConfigs, min: 0, max: 2, handler: controller!(alter_configs::handle_replacing) },
     Api { key: ApiKey::DescribeLogDirs, min: 1, max: 5, handler: task!(describe_log_dirs) },
@@ -83,6 +84,7 @@ pub static APIS: &[Api] = &[
         handler: controller!(alter_configs::handle_incremental),
     },
     Api { key: ApiKey::DescribeCluster, min: 0, max: 2, handler: task!(describe_cluster) },
+    Api { key: ApiKey::DescribeProducers, min: 0, max: 0, handler: task!(describe_producers) },
     Api { key: ApiKey::DescribeTopicPartitions, min: 0, max: 0, handler: task!(describe_topic_partitions) },
 ];
 

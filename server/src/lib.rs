@@ -17,6 +17,7 @@ pub mod image;
 pub mod limits;
 pub mod listener;
 pub mod machine;
+mod markers;
 pub mod router;
 pub mod services;
 pub mod shard;

@@ -1,14 +1,16 @@
 //! What the store's tests share. Not every test uses all of it.
 #![allow(dead_code)]
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::Path;
 
 use engine::limits::Limits;
 use engine::reactor::Reactor;
-use engine::{Durability, PartitionConfig, PartitionKey, Slot, Store, StoreOptions, recovery};
-use wire::batch::{BatchBuilder, NewRecord};
+use engine::{
+    AbortedTransaction, Durability, Marker, PartitionConfig, PartitionKey, Slot, Store, StoreOptions, recovery,
+};
+use wire::batch::{BatchBuilder, BatchView, ControlRecord, EndTransaction, NewRecord, write_end_transaction};
 use wire::compression::Codec;
 
 /// xorshift64*: Vigna, "An experimental exploration of Marsaglia's xorshift generators", 2016.
@@ -86,4 +88,76 @@ pub(crate) async fn reopen(
     store.carry().await?;
     recovery::discard_journals_before(reactor, dir, found.incarnation).await?;
     Ok((store, slots))
+}
+
+/// What a log says of its producers and their transactions, told by going through all of it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Story {
+    /// Epoch, next sequence number and first offset of the open transaction, by producer.
+    pub(crate) producers: BTreeMap<i64, (i16, i32, Option<i64>)>,
+    /// First offset and marker of transactions that have ended.
+    ended: Vec<(i64, i64)>,
+    /// Producer, first offset and marker, in the order of the markers.
+    aborted: Vec<(i64, i64, i64)>,
+}
+
+impl Story {
+    pub(crate) fn of<'a>(stored: impl Iterator<Item = &'a [u8]>) -> Story {
+        let mut story = Story::default();
+        stored.for_each(|batch| story.add(&BatchView::parse(batch).unwrap()));
+        story
+    }
+
+    fn add(&mut self, batch: &BatchView<'_>) {
+        if batch.producer_id() < 0 {
+            return;
+        }
+        let (id, at) = (batch.producer_id(), batch.base_offset());
+        let (epoch, next, open) = self.producers.entry(id).or_default();
+        if batch.producer_epoch() != *epoch {
+            (*epoch, *next) = (batch.producer_epoch(), 0);
+        }
+        if batch.attributes().is_control() {
+            let record = batch.records().unwrap().next().unwrap().unwrap();
+            let ControlRecord::EndTransaction { end, .. } = ControlRecord::parse(&record).unwrap() else { panic!() };
+            if let Some(first) = open.take() {
+                self.ended.push((first, at));
+                if end == EndTransaction::Abort {
+                    self.aborted.push((id, first, at));
+                }
+            }
+        } else {
+            *next = batch.base_sequence() + batch.record_count();
+            if batch.attributes().is_transactional() {
+                open.get_or_insert(at);
+            }
+        }
+    }
+
+    pub(crate) fn last_stable(&self, high_watermark: i64, log_start: i64) -> i64 {
+        let open = self.producers.values().filter_map(|(.., open)| *open);
+        let ending = self.ended.iter().filter(|(_, marker)| *marker >= high_watermark).map(|(first, _)| *first);
+        open.chain(ending).min().map_or(high_watermark, |first| first.max(log_start).min(high_watermark))
+    }
+
+    pub(crate) fn check_aborted(&self, from: i64, to: i64, found: &[AbortedTransaction], context: &str) {
+        let found: Vec<(i64, i64, i64)> =
+            found.iter().map(|a| (a.producer_id, a.first_offset, a.last_offset)).collect();
+        let overlaps = |(_, first, last): &&(i64, i64, i64)| *first < to && *last >= from;
+        let expected: Vec<(i64, i64, i64)> = self.aborted.iter().filter(overlaps).copied().collect();
+        assert_eq!(found, expected, "{context}: aborted in {from}..{to}");
+    }
+}
+
+/// A marker's batch as the log holds it.
+pub(crate) fn marker_batch(marker: &Marker, offset: i64, now_ms: i64, log_append_time: bool) -> Vec<u8> {
+    let end = if marker.commit { EndTransaction::Commit } else { EndTransaction::Abort };
+    let Marker { producer_id, producer_epoch, coordinator_epoch, .. } = *marker;
+    let mut stored = Vec::new();
+    write_end_transaction(&mut stored, end, producer_id, producer_epoch, coordinator_epoch, now_ms).unwrap();
+    wire::batch::assign(&mut stored, offset, 0);
+    if log_append_time {
+        wire::batch::set_log_append_time(&mut stored, now_ms);
+    }
+    stored
 }

@@ -10,6 +10,7 @@ pub mod delete_topics;
 pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_log_dirs;
+pub mod describe_producers;
 pub mod describe_topic_partitions;
 mod epochs;
 pub mod fetch;
@@ -24,3 +25,4 @@ pub mod produce;
 mod produce_rules;
 #[cfg(test)]
 pub(crate) mod test_image;
+pub mod write_txn_markers;

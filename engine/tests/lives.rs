@@ -739,13 +739,6 @@ fn lives_that_end_with_a_kill() {
     (31..=50).for_each(|seed| lives(seed, Durability::Disk, Crash::Process));
 }
 
-/// All of a partition had been deleted, and the journal did not know of its next segment yet.
-#[test]
-fn lives_with_a_log_that_was_deleted_to_its_end() {
-    lives(1860, Durability::Disk, Crash::Process);
-    lives(2483, Durability::Os, Crash::Process);
-}
-
 #[test]
 #[ignore = "minutes"]
 fn long_lives() {

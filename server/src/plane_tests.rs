@@ -40,6 +40,8 @@ use crate::image::{Image, Topic};
 use crate::limits::{MAILBOX_MESSAGES, REQUESTS_IN_FLIGHT, UNSENT_BYTES};
 use crate::shard::{Shard, ShardOptions};
 
+mod transactions;
+
 /// A broker under test.
 #[derive(Clone)]
 struct Broker {

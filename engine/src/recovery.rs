@@ -20,7 +20,7 @@
 //!   ([`ReadError::Corrupt`](crate::read::ReadError::Corrupt)); damage within a batch is noticed by the client, which
 //!   checks the batch's checksum. A write that the disk has put in the wrong place falls under the same rules at
 //!   both places.
-//! - Snapshots of producers and the indexes are made anew from the segments when they are damaged or missing.
+//! - Snapshots of producers, lists of aborted transactions and the indexes are made anew from the segments when they are damaged or missing.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;

@@ -40,6 +40,7 @@ import org.apache.kafka.common.message.DescribeConfigsRequestData;
 import org.apache.kafka.common.message.DescribeConfigsRequestData.DescribeConfigsResource;
 import org.apache.kafka.common.message.DescribeLogDirsRequestData;
 import org.apache.kafka.common.message.DescribeLogDirsRequestData.DescribableLogDirTopic;
+import org.apache.kafka.common.message.DescribeProducersRequestData;
 import org.apache.kafka.common.message.DescribeTopicPartitionsRequestData;
 import org.apache.kafka.common.message.DescribeTopicPartitionsRequestData.Cursor;
 import org.apache.kafka.common.message.DescribeTopicPartitionsRequestData.TopicRequest;
@@ -66,6 +67,9 @@ import org.apache.kafka.common.message.OffsetForLeaderEpochRequestData.OffsetFor
 import org.apache.kafka.common.message.ProduceRequestData;
 import org.apache.kafka.common.message.ProduceRequestData.PartitionProduceData;
 import org.apache.kafka.common.message.ProduceRequestData.TopicProduceData;
+import org.apache.kafka.common.message.WriteTxnMarkersRequestData;
+import org.apache.kafka.common.message.WriteTxnMarkersRequestData.WritableTxnMarker;
+import org.apache.kafka.common.message.WriteTxnMarkersRequestData.WritableTxnMarkerTopic;
 import org.apache.kafka.common.protocol.ApiKeys;
 import org.apache.kafka.common.protocol.ApiMessage;
 import org.apache.kafka.common.protocol.ByteBufferAccessor;
@@ -115,6 +119,7 @@ public final class Capture {
             capture.offsets();
             capture.configs();
             capture.cluster();
+            capture.markers();
             capture.deletions();
             capture.coordinators();
             capture.write(Path.of(args[1]));
@@ -414,6 +419,40 @@ public final class Capture {
         }
     }
 
+    private void markers() throws Exception {
+        ApiKeys mark = ApiKeys.WRITE_TXN_MARKERS;
+        ApiKeys describe = ApiKeys.DESCRIBE_PRODUCERS;
+        for (short version : versions(mark)) {
+            // Each version has a producer of its own.
+            long producer = 7_000_000 + version;
+            ask(mark, version, "nothing", new WriteTxnMarkersRequestData());
+            ask(mark, version, "first", marker(producer, 5, 3, true, "created-7", 0, 1, 9));
+            ask(mark, version, "again", marker(producer, 5, 3, true, "created-7", 0));
+            ask(mark, version, "older-epoch", marker(producer, 4, 3, true, "created-7", 0));
+            ask(mark, version, "older-coordinator", marker(producer, 6, 2, false, "created-7", 0));
+            ask(mark, version, "newer", marker(producer, 6, 4, false, "created-7", 0));
+            ask(mark, version, "unknown-topic", marker(producer, 7, 4, false, MISSING, 0));
+        }
+        for (short version : versions(describe)) {
+            ask(describe, version, "marked", producers("created-7", 0, 1));
+            ask(describe, version, "idempotent", producers(TOPIC, 1));
+            ask(describe, version, "unknown-partition", producers("created-7", 9));
+            ask(describe, version, "unknown-topic", producers(MISSING, 0));
+        }
+    }
+
+    private static WriteTxnMarkersRequestData marker(long producer, int epoch, int coordinator, boolean commit, String topic, Integer... partitions) {
+        WritableTxnMarkerTopic on = new WritableTxnMarkerTopic().setName(topic).setPartitionIndexes(List.of(partitions));
+        return new WriteTxnMarkersRequestData().setMarkers(List.of(new WritableTxnMarker().setProducerId(producer)
+                .setProducerEpoch((short) epoch).setCoordinatorEpoch(coordinator).setTransactionResult(commit)
+                .setTransactionVersion((byte) 2).setTopics(List.of(on))));
+    }
+
+    private static DescribeProducersRequestData producers(String topic, Integer... partitions) {
+        DescribeProducersRequestData.TopicRequest of = new DescribeProducersRequestData.TopicRequest().setName(topic);
+        return new DescribeProducersRequestData().setTopics(List.of(of.setPartitionIndexes(List.of(partitions))));
+    }
+
     private static FindCoordinatorRequestData coordinators(byte type, String... keys) {
         return new FindCoordinatorRequestData().setKeyType(type).setCoordinatorKeys(List.of(keys));
     }
@@ -601,7 +640,7 @@ public final class Capture {
     }
 
     private static final Set<String> VOLATILE = Set.of("topicId", "clusterId", "host", "port", "producerId", "logDir", "sessionId",
-            "totalBytes", "usableBytes", "partitionSize", "finalizedFeaturesEpoch", "throttleTimeMs", "offsetLag");
+            "totalBytes", "usableBytes", "lastTimestamp", "partitionSize", "finalizedFeaturesEpoch", "throttleTimeMs", "offsetLag");
 
     /** Masks what differs from run to run and wording, and sorts lists, whose order has no meaning in answers. */
     private static JsonNode comparable(JsonNode node) {

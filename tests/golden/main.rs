@@ -56,6 +56,7 @@ macro_rules! served {
             DescribeCluster DescribeClusterRequest DescribeClusterResponse,
             DescribeConfigs DescribeConfigsRequest DescribeConfigsResponse,
             DescribeLogDirs DescribeLogDirsRequest DescribeLogDirsResponse,
+            DescribeProducers DescribeProducersRequest DescribeProducersResponse,
             DescribeTopicPartitions DescribeTopicPartitionsRequest DescribeTopicPartitionsResponse,
             Fetch FetchRequest FetchResponse,
             FindCoordinator FindCoordinatorRequest FindCoordinatorResponse,
@@ -65,6 +66,7 @@ macro_rules! served {
             Metadata MetadataRequest MetadataResponse,
             OffsetForLeaderEpoch OffsetForLeaderEpochRequest OffsetForLeaderEpochResponse,
             Produce ProduceRequest ProduceResponse,
+            WriteTxnMarkers WriteTxnMarkersRequest WriteTxnMarkersResponse,
         )
     };
 }
@@ -89,7 +91,7 @@ fn every_version_of_every_served_api_is_captured() {
     let mut reader = Reader::new(&listed.response);
     header::decode_response(&mut reader, ApiKey::ApiVersions, 4).expect("a response header");
     let listed = ApiVersionsResponse::decode(&mut reader, 4).expect("a response");
-    assert_eq!(captured.len(), 17);
+    assert_eq!(captured.len(), 19);
     for (api, versions) in captured {
         let kafka = listed.api_keys.iter().find(|entry| entry.api_key == api.key()).expect("Kafka serves it");
         // Kafka lists Produce from 0 for the sake of librdkafka and serves it from 3.

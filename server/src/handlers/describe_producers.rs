@@ -22,6 +22,7 @@ pub async fn handle(shard: Shard, request: Request) -> Result<Reply, RequestErro
     let mut answers = places::ask(&shard, questions, answer).await.into_iter();
     let mut topics = Vec::with_capacity(asked.topics.len());
     for topic in &asked.topics {
+        let is_unknown = shard.image().topic(topic.name).is_none();
         let answered = topic.partition_indexes.iter().zip(answers.by_ref());
         let partitions = answered
             .map(|(index, answer)| {
@@ -30,8 +31,8 @@ pub async fn handle(shard: Shard, request: Request) -> Result<Reply, RequestErro
                 PartitionResponse {
                     partition_index: *index,
                     error_code: error.code(),
+                    error_message: is_unknown.then_some("There is no such topic"),
                     active_producers,
-                    ..PartitionResponse::default()
                 }
             })
             .collect();

@@ -46,8 +46,7 @@ impl Store {
             return Ok(None);
         }
         let transactions = &mut partition.transactions;
-        let guard = transactions.verify(producer_id, producer_epoch, first_sequence, bumps_epoch, now_ms, max);
-        guard.map(Some).ok_or(AppendError::TooManyTransactions)
+        Ok(Some(transactions.verify(producer_id, producer_epoch, first_sequence, bumps_epoch, now_ms, max)))
     }
 
     /// Appends the marker that ends a producer's transaction, whether or not the producer has one here. The transaction

@@ -102,7 +102,7 @@ pub enum AppendError {
     InvalidTxnState,
     /// A newer transaction coordinator has written a marker of this producer before.
     CoordinatorFenced,
-    /// As many producers as are remembered have a transaction open, or as many verifications are under way.
+    /// As many producers as are remembered have a transaction open.
     TooManyTransactions,
     /// No memory at this moment: keep the request and try again when [`crate::store::Store::wait_capacity`] resolves.
     Busy,

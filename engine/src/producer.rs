@@ -224,7 +224,8 @@ impl ProducerTable {
         Ok(())
     }
 
-    /// Remembers an appended marker. Returns the first offset of the transaction that it has ended.
+    /// Remembers an appended marker, but not of an unknown producer when every other one has a transaction open. Returns
+    /// the first offset of the transaction that it has ended.
     pub(crate) fn end_transaction(
         &mut self,
         id: i64,
@@ -233,6 +234,9 @@ impl ProducerTable {
         timestamp_ms: i64,
         now_ms: i64,
     ) -> Option<i64> {
+        if !self.producers.contains_key(&id) && !self.has_room() {
+            return None;
+        }
         let producer = self.entry(id, epoch);
         producer.set_epoch(epoch);
         producer.coordinator_epoch = coordinator_epoch;
@@ -472,6 +476,8 @@ mod tests {
         table.expire(100);
         assert_eq!(table.open().map(|(first, _)| first).sum::<i64>(), 2);
         assert_eq!(table.append(claim(2, 0, 0, 1), 3, 4), Err(ProducerError::TooMany));
+        assert_eq!(table.mark(marker(9, 0, 0, 1), 5), Ok(None));
+        assert_eq!(table.producers.len(), 2, "a marker of nobody's takes no place");
         table.mark(marker(1, 0, 0, 1), 5).unwrap();
         table.append(claim(2, 0, 0, 1), 4, 6).unwrap();
     }

@@ -134,8 +134,8 @@ impl Transactions {
         self.ending.clear();
     }
 
-    /// A guard for the first batch of a transaction. Calls for the same transaction give the same guard. None when
-    /// `max` verifications are under way.
+    /// A guard for the first batch of a transaction. Calls for the same transaction give the same guard. Of more than `max`
+    /// verifications the oldest is forgotten: those that their coordinators refuse are never made use of.
     pub(crate) fn verify(
         &mut self,
         producer_id: i64,
@@ -144,9 +144,12 @@ impl Transactions {
         bumps_epoch: bool,
         now_ms: i64,
         max: usize,
-    ) -> Option<TransactionGuard> {
+    ) -> TransactionGuard {
         if !self.verifications.contains_key(&producer_id) && self.verifications.len() >= max {
-            return None;
+            let oldest = self.verifications.iter().min_by_key(|(_, verification)| verification.guard.0);
+            if let Some(oldest) = oldest.map(|(id, _)| *id) {
+                self.verifications.remove(&oldest);
+            }
         }
         let next_guard = &mut self.next_guard;
         let verification = self.verifications.entry(producer_id).or_insert_with(|| {
@@ -160,7 +163,7 @@ impl Transactions {
             verification.lowest_sequence = verification.lowest_sequence.min(sequence);
         }
         verification.bumps_epoch = bumps_epoch;
-        Some(verification.guard)
+        verification.guard
     }
 
     /// What the guard lets in, if it still counts.
@@ -385,20 +388,21 @@ mod tests {
     #[test]
     fn a_marker_and_a_batch_take_the_guard_back() {
         let mut transactions = Transactions::default();
-        let guard = transactions.verify(1, 0, 5, false, 0, 1).unwrap();
-        assert_eq!(transactions.verify(2, 0, 0, false, 0, 1), None, "as many as may be");
-        assert_eq!(transactions.verify(1, 0, 3, false, 0, 1), Some(guard));
-        assert_eq!(transactions.verify(1, 0, 4, false, 0, 1), Some(guard));
+        let forgotten = transactions.verify(2, 0, 0, false, 0, 1);
+        let guard = transactions.verify(1, 0, 5, false, 0, 1);
+        assert_eq!(transactions.verified(2, Some(forgotten)), None, "there may be one");
+        assert_eq!(transactions.verify(1, 0, 3, false, 0, 1), guard);
+        assert_eq!(transactions.verify(1, 0, 4, false, 0, 1), guard);
         let verified = Verified { lowest_sequence: 3, bumps_epoch: false };
         assert_eq!(transactions.verified(1, Some(guard)), Some(verified));
         assert_eq!(transactions.verified(1, None), None);
         assert_eq!(transactions.verified(2, Some(guard)), None);
-        transactions.verify(1, 1, 9, true, 0, 1).unwrap();
+        transactions.verify(1, 1, 9, true, 0, 1);
         let verified = Verified { lowest_sequence: 9, bumps_epoch: true };
         assert_eq!(transactions.verified(1, Some(guard)), Some(verified), "a new epoch numbers anew");
         transactions.end_verification(1);
         assert_eq!(transactions.verified(1, Some(guard)), None);
-        let next = transactions.verify(1, 0, 5, false, 0, 1).unwrap();
+        let next = transactions.verify(1, 0, 5, false, 0, 1);
         assert_ne!(next, guard);
         transactions.begin(1, 40);
         assert_eq!(transactions.verified(1, Some(next)), None);

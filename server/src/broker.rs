@@ -237,6 +237,7 @@ async fn live(
 ) -> Result<(), BrokerError> {
     let services = ServiceOptions {
         topics: options.topics,
+        coordinators: options.coordinators,
         described_partitions: options.limits.described_partitions,
         data_dir: data.path.to_string_lossy().into_owned(),
     };
@@ -591,4 +592,4 @@ impl Shares {
 
 #[cfg(test)]
 #[path = "broker_tests.rs"]
-mod tests;
+pub(crate) mod tests;

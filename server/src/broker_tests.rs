@@ -12,6 +12,7 @@ use wire::error::ErrorCode;
 
 use super::*;
 use crate::catalog::ConfigTarget;
+use crate::config::coordinators::CoordinatorOptions;
 use crate::config::options::TopicOptions;
 use crate::config::topic::Configs;
 use crate::limits::MAILBOX_MESSAGES;
@@ -20,7 +21,7 @@ const CORES: usize = 2;
 const DIRECTORY: Uuid = Uuid([9; 16]);
 
 /// Runs `script` against a broker that has been opened. None when the world ended first.
-fn life<T>(
+pub(crate) fn life<T>(
     sim: &Sim,
     durability: engine::Durability,
     script: impl AsyncFnOnce(&Shard, &Rc<Controller>) -> T,
@@ -53,6 +54,7 @@ fn life<T>(
     };
     let services = ServiceOptions {
         topics: TopicOptions { auto_create: true, may_delete: true, num_partitions: 1, replication_factor: 1 },
+        coordinators: CoordinatorOptions::default(),
         described_partitions: 10,
         data_dir: "data".to_owned(),
     };
@@ -68,7 +70,7 @@ fn life<T>(
     output.ok()
 }
 
-fn new_disk() -> Disk {
+pub(crate) fn new_disk() -> Disk {
     let sim = Sim::new(SimConfig::default());
     let reactor = Reactor::new(sim.io());
     reactor.block_on(async {

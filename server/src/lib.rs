@@ -7,6 +7,7 @@ pub mod catalog;
 pub mod config;
 pub mod connection;
 pub mod controller;
+pub mod coordinator;
 pub mod data_dir;
 pub mod exit;
 pub mod features;
@@ -22,6 +23,7 @@ pub mod router;
 pub mod services;
 pub mod shard;
 pub mod signals;
+pub mod state_machine;
 
 #[cfg(test)]
 mod plane_tests;

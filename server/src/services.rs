@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use engine::reactor::Notify;
 
+use crate::config::coordinators::CoordinatorOptions;
 use crate::config::options::TopicOptions;
 use crate::controller::Controller;
 use crate::shard::Shard;
@@ -15,6 +16,8 @@ use crate::shard::Shard;
 pub struct ServiceOptions {
     /// How topics are created and deleted.
     pub topics: TopicOptions,
+    /// Groups and transactions.
+    pub coordinators: CoordinatorOptions,
     /// Partitions in one response of DescribeTopicPartitions.
     pub described_partitions: u32,
     /// The absolute path of the data directory.

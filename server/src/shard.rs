@@ -55,6 +55,8 @@ pub(crate) struct Inner {
     core: usize,
     cores: usize,
     image: RefCell<Arc<Image>>,
+    /// To be rung when there is another.
+    image_watchers: RefCell<Vec<Notify>>,
     pub(crate) router: Router,
     pub(crate) admission: Arc<Admission>,
     pub(crate) connections: RefCell<Connections>,
@@ -89,6 +91,7 @@ impl Shard {
             core,
             cores,
             image: RefCell::new(image),
+            image_watchers: RefCell::default(),
             router: Router::new(mailbox),
             admission,
             connections: RefCell::default(),
@@ -164,6 +167,12 @@ impl Shard {
     /// Takes a newer view of the metadata into use on this core.
     pub fn set_image(&self, image: Arc<Image>) {
         self.0.image.replace(image);
+        self.0.image_watchers.borrow().iter().for_each(Notify::notify);
+    }
+
+    /// Has `notify` rung whenever this core has taken a newer view of the metadata into use.
+    pub fn watch_image(&self, notify: Notify) {
+        self.0.image_watchers.borrow_mut().push(notify);
     }
 
     /// Gives every core a newer view of the metadata. When it resolves, no request begins any more that sees the older.

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use wire::Uuid;
 
+use super::coordinators::CoordinatorOptions;
 use super::kind::{self, Kind, Value};
 use super::load::Loaded;
 use super::settings;
@@ -50,6 +51,8 @@ pub struct Options {
     pub limits: ClientLimits,
     /// How topics are created and deleted.
     pub topics: TopicOptions,
+    /// Groups and transactions.
+    pub coordinators: CoordinatorOptions,
     /// How often old segments are looked for, in milliseconds.
     pub retention_check_interval_ms: u64,
     /// After which silence an idempotent producer is forgotten, in milliseconds.
@@ -318,6 +321,7 @@ impl Options {
                 num_partitions: i32::try_from(set("num.partitions")).unwrap_or(i32::MAX),
                 replication_factor: i16::try_from(set("default.replication.factor")).unwrap_or(i16::MAX),
             },
+            coordinators: CoordinatorOptions::new(&values),
             retention_check_interval_ms: set("log.retention.check.interval.ms"),
             producer_expiration_ms: set_u32("producer.id.expiration.ms"),
             fixed: loaded.given.clone(),
@@ -344,7 +348,7 @@ const DEFAULT_MEMORY_FLOOR_BYTES: u64 = 256 << 20;
 const CORE_MEMORY_BYTES: u64 = 32 << 20;
 
 /// Given values, and the table's defaults behind them.
-struct Values<'a>(&'a Configs);
+pub(super) struct Values<'a>(pub(super) &'a Configs);
 
 impl Values<'_> {
     fn get(&self, name: &str) -> Option<Value> {
@@ -366,7 +370,7 @@ impl Values<'_> {
     }
 
     /// A number that is not negative; a negative one stands for "none" where the table allows it.
-    fn number(&self, name: &str) -> Option<u64> {
+    pub(super) fn number(&self, name: &str) -> Option<u64> {
         match self.get(name) {
             Some(Value::Number(number)) => u64::try_from(number).ok(),
             _ => None,

@@ -43,6 +43,8 @@ pub enum Group {
     Limits,
     /// Topics and their creation.
     Topics,
+    /// Consumer groups and transactions.
+    Coordinators,
     /// Defaults of topic configurations.
     TopicDefaults,
 }
@@ -55,6 +57,7 @@ impl Group {
             Group::Broker => "Broker",
             Group::Limits => "Limits",
             Group::Topics => "Topics",
+            Group::Coordinators => "Groups and transactions",
             Group::TopicDefaults => "Defaults of topics",
         }
     }
@@ -359,6 +362,99 @@ static OWN: &[Row] = &[
         "300000",
         Group::Topics,
         "How often old segments are looked for, in milliseconds.",
+    ),
+    kafkas(
+        "offsets.topic.num.partitions",
+        POSITIVE,
+        "50",
+        Group::Coordinators,
+        "The partitions of `__consumer_offsets` when it is created.",
+    ),
+    kafkas(
+        "offsets.topic.replication.factor",
+        Kind::Int { min: 1, max: i16::MAX as i32 },
+        "3",
+        Group::Coordinators,
+        "The replicas of `__consumer_offsets` when it is created, no more than there are brokers.",
+    ),
+    kafkas(
+        "offsets.topic.segment.bytes",
+        POSITIVE,
+        "104857600",
+        Group::Coordinators,
+        "The size at which a segment of `__consumer_offsets` is closed, in bytes.",
+    ),
+    kafkas(
+        "offsets.retention.minutes",
+        POSITIVE,
+        "10080",
+        Group::Coordinators,
+        "For how many minutes the offsets of a group are kept after its last member has left, and those of a client \
+         without a group after its last commit.",
+    ),
+    kafkas(
+        "offsets.retention.check.interval.ms",
+        Kind::Long { min: 1, max: i64::MAX },
+        "600000",
+        Group::Coordinators,
+        "How often expired offsets are looked for, in milliseconds.",
+    ),
+    kafkas(
+        "offset.metadata.max.bytes",
+        NOT_NEGATIVE,
+        "4096",
+        Group::Coordinators,
+        "The most text that a client may keep with an offset, in characters.",
+    ),
+    kafkas(
+        "group.initial.rebalance.delay.ms",
+        NOT_NEGATIVE,
+        "3000",
+        Group::Coordinators,
+        "How long an empty group waits for more members before its first rebalance, in milliseconds.",
+    ),
+    kafkas(
+        "group.min.session.timeout.ms",
+        POSITIVE,
+        "6000",
+        Group::Coordinators,
+        "The shortest session timeout that a member may ask for, in milliseconds.",
+    ),
+    kafkas(
+        "group.max.session.timeout.ms",
+        POSITIVE,
+        "1800000",
+        Group::Coordinators,
+        "The longest session timeout that a member may ask for, in milliseconds.",
+    ),
+    kafkas("group.max.size", POSITIVE, "2147483647", Group::Coordinators, "The most members of one group."),
+    kafkas(
+        "transaction.state.log.num.partitions",
+        POSITIVE,
+        "50",
+        Group::Coordinators,
+        "The partitions of `__transaction_state` when it is created.",
+    ),
+    kafkas(
+        "transaction.state.log.replication.factor",
+        Kind::Int { min: 1, max: i16::MAX as i32 },
+        "3",
+        Group::Coordinators,
+        "The replicas of `__transaction_state` when it is created, no more than there are brokers.",
+    ),
+    kafkas(
+        "transaction.state.log.min.isr",
+        POSITIVE,
+        "2",
+        Group::Coordinators,
+        "The replicas of `__transaction_state` that must be in sync, no more than there are.",
+    ),
+    kafkas(
+        "transaction.state.log.segment.bytes",
+        POSITIVE,
+        "104857600",
+        Group::Coordinators,
+        "The size at which a segment of `__transaction_state` is closed, in bytes.",
     ),
 ];
 

@@ -51,6 +51,7 @@ const SERVER_LAYERS: &[&[&str]] = &[
     &["broker"],
     &["assembly", "listener"],
     &["connection", "api", "handlers", "router", "shard", "controller", "services", "markers", "coordinator"],
+    &["group"],
     &["state_machine"],
     &["data_dir", "machine", "signals"],
     &["catalog", "image", "features"],

@@ -48,7 +48,10 @@ pub type HandlerFn = fn(Shard, Request) -> Pin<Box<dyn Future<Output = Result<Re
 /// A handler module's `handle`, as a task on the connection's core.
 macro_rules! task {
     ($module:ident) => {
-        Handler::Task(|shard, request| Box::pin(handlers::$module::handle(shard, request)))
+        task!($module::handle)
+    };
+    ($module:ident::$handle:ident) => {
+        Handler::Task(|shard, request| Box::pin(handlers::$module::$handle(shard, request)))
     };
 }
 
@@ -65,7 +68,15 @@ pub static APIS: &[Api] = &[
     Api { key: ApiKey::Fetch, min: 4, max: 18, handler: Handler::Fetch },
     Api { key: ApiKey::ListOffsets, min: 1, max: 11, handler: task!(list_offsets) },
     Api { key: ApiKey::Metadata, min: 0, max: 13, handler: task!(metadata) },
+    Api { key: ApiKey::OffsetCommit, min: 2, max: 10, handler: task!(group_offsets::handle_commit) },
+    Api { key: ApiKey::OffsetFetch, min: 1, max: 10, handler: task!(group_offsets::handle_fetch) },
     Api { key: ApiKey::FindCoordinator, min: 0, max: 6, handler: task!(find_coordinator) },
+    Api { key: ApiKey::JoinGroup, min: 0, max: 9, handler: task!(group_membership::handle_join) },
+    Api { key: ApiKey::Heartbeat, min: 0, max: 4, handler: task!(group_membership::handle_heartbeat) },
+    Api { key: ApiKey::LeaveGroup, min: 0, max: 5, handler: task!(group_membership::handle_leave) },
+    Api { key: ApiKey::SyncGroup, min: 0, max: 5, handler: task!(group_membership::handle_sync) },
+    Api { key: ApiKey::DescribeGroups, min: 0, max: 6, handler: task!(group_admin::handle_describe) },
+    Api { key: ApiKey::ListGroups, min: 0, max: 5, handler: task!(group_admin::handle_list) },
     Api { key: ApiKey::ApiVersions, min: 0, max: 4, handler: task!(api_versions) },
     Api { key: ApiKey::CreateTopics, min: 2, max: 7, handler: controller!(create_topics::handle) },
     Api { key: ApiKey::DeleteTopics, min: 1, max: 6, handler: controller!(delete_topics::handle) },
@@ -77,12 +88,14 @@ pub static APIS: &[Api] = &[
     Api { key: ApiKey::AlterConfigs, min: 0, max: 2, handler: controller!(alter_configs::handle_replacing) },
     Api { key: ApiKey::DescribeLogDirs, min: 1, max: 5, handler: task!(describe_log_dirs) },
     Api { key: ApiKey::CreatePartitions, min: 0, max: 3, handler: controller!(create_partitions::handle) },
+    Api { key: ApiKey::DeleteGroups, min: 0, max: 2, handler: task!(group_admin::handle_delete) },
     Api {
         key: ApiKey::IncrementalAlterConfigs,
         min: 0,
         max: 1,
         handler: controller!(alter_configs::handle_incremental),
     },
+    Api { key: ApiKey::OffsetDelete, min: 0, max: 0, handler: task!(group_offsets::handle_delete) },
     Api { key: ApiKey::DescribeCluster, min: 0, max: 2, handler: task!(describe_cluster) },
     Api { key: ApiKey::DescribeProducers, min: 0, max: 0, handler: task!(describe_producers) },
     Api { key: ApiKey::DescribeTopicPartitions, min: 0, max: 0, handler: task!(describe_topic_partitions) },

@@ -244,6 +244,7 @@ async fn live(
     Services::install(&core0, &services).await;
     let asked_to_end = signals::stop(core0.reactor()).map_err(BrokerError::Signals)?;
     let controller = open(&core0, stores, data.identity.directory_id).await?;
+    Services::start_coordinators(&core0).await;
     let bound = bind(&core0, addresses).await?;
     register(&controller, &core0, options, &bound).await?;
     assembly::accept(&core0).await;

@@ -12,6 +12,7 @@ pub mod data_dir;
 pub mod exit;
 pub mod features;
 pub mod frame;
+pub mod group;
 pub mod handlers;
 pub mod hash;
 pub mod image;

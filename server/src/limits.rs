@@ -59,5 +59,15 @@ pub const RECORD_ERRORS: usize = 1000;
 /// `message.max.bytes` of data that compresses 100 times.
 pub const DECOMPRESSED_BYTES: usize = 128 << 20;
 
+/// Bytes of records that a coordinator writes as one batch: with the batch's header they fit `max.message.bytes` of its
+/// topic, by default 1,048,588.
+pub const COORDINATOR_BATCH_BYTES: usize = 1_048_000;
+
+/// Members of one group that were given an id and have not joined with it yet. They cost nothing to ask for, and stay for
+/// a session's time.
+pub const PENDING_MEMBERS: usize = 10_000;
+
+const _: () = assert!(COORDINATOR_BATCH_BYTES + engine::limits::MIN_BATCH_BYTES <= 1_048_588);
+
 // An answer of the common size never crosses both bounds at once.
 const _: () = assert!(UNSENT_BYTES >= SEND_BYTES);

@@ -33,11 +33,15 @@ use wire::messages::{
 use wire::{Message, Reader, Uuid};
 
 use crate::assembly::{self, StorePlan};
+use crate::broker;
 use crate::catalog::Action;
+use crate::config::coordinators::CoordinatorOptions;
 use crate::config::topic::Configs;
 use crate::connection::admission::Admission;
+use crate::handlers::test_image::OPTIONS;
 use crate::image::{Image, Topic};
 use crate::limits::{MAILBOX_MESSAGES, REQUESTS_IN_FLIGHT, UNSENT_BYTES};
+use crate::services::{ServiceOptions, Services};
 use crate::shard::{Shard, ShardOptions};
 
 mod transactions;
@@ -91,8 +95,15 @@ fn with_options(cores: usize, config: SimConfig, options: ShardOptions, test: im
     };
     let result = Reactor::block_on_cores(&reactors, async {
         shards[0].reactor().create_dir(&plan.dir).await.unwrap();
-        let found = assembly::recover(&shards[0], &plan, |_, cause| panic!("{cause}")).await.unwrap();
-        assembly::carry(&shards[0], &plan, found.incarnation).await.unwrap();
+        let services = ServiceOptions {
+            topics: OPTIONS,
+            coordinators: CoordinatorOptions::default(),
+            described_partitions: 10,
+            data_dir: "/data".to_owned(),
+        };
+        Services::install(&shards[0], &services).await;
+        broker::open(&shards[0], &plan, Uuid([9; 16])).await.unwrap();
+        Services::start_coordinators(&shards[0]).await;
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let address = assembly::listen(&shards[0], &[any]).await.unwrap()[0];
         test(&Broker { cores: shards.clone(), address, plan }).await;
@@ -147,7 +158,7 @@ impl Broker {
 }
 
 /// A client of one connection.
-struct Client {
+pub(crate) struct Client {
     reactor: Reactor,
     socket: Socket,
     received: BytesMut,

@@ -9,6 +9,8 @@ use engine::reactor::Notify;
 use crate::config::coordinators::CoordinatorOptions;
 use crate::config::options::TopicOptions;
 use crate::controller::Controller;
+use crate::coordinator::{Coordinator, LogTopic};
+use crate::group::Groups;
 use crate::shard::Shard;
 
 /// What the operator decides about the admin APIs.
@@ -29,6 +31,7 @@ pub struct Services {
     /// What the operator decides.
     pub options: ServiceOptions,
     controller: OnceCell<Rc<Controller>>,
+    groups: Rc<Coordinator<Groups>>,
     producer_ids: Cell<IdBlock>,
     failure: RefCell<Option<String>>,
     ending: Notify,
@@ -62,10 +65,23 @@ impl Services {
         }
     }
 
+    /// Starts the coordinators of every core: they load the state that they find. Once the partitions have been adopted.
+    pub async fn start_coordinators(core0: &Shard) {
+        for core in 0..core0.cores() {
+            let start = |shard: Shard| {
+                Services::of(&shard).groups().start(&shard);
+                std::future::ready(())
+            };
+            core0.run_on(core, start).await;
+        }
+    }
+
     fn new(options: ServiceOptions) -> Services {
+        let groups = options.coordinators.groups;
         Services {
             options,
             controller: OnceCell::new(),
+            groups: Coordinator::new(LogTopic::Offsets, move |_| Groups::new(groups)),
             producer_ids: Cell::default(),
             failure: RefCell::default(),
             ending: Notify::new(),
@@ -108,6 +124,12 @@ impl Services {
     #[must_use]
     pub fn controller(&self) -> &Rc<Controller> {
         self.controller.get().expect("only core 0 decides, after it has its controller")
+    }
+
+    /// This core's part of the group coordinator.
+    #[must_use]
+    pub fn groups(&self) -> &Rc<Coordinator<Groups>> {
+        &self.groups
     }
 
     /// An id for a producer, if the core has one left.

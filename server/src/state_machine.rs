@@ -31,6 +31,15 @@ pub struct LogRecord {
     pub value: Option<Vec<u8>>,
 }
 
+impl LogRecord {
+    /// No less than the bytes that it takes in a batch.
+    #[must_use]
+    pub fn bytes_bound(&self) -> usize {
+        // Lengths, deltas and attributes are at most 23 bytes.
+        23 + self.key.len() + self.value.as_ref().map_or(0, Vec::len)
+    }
+}
+
 /// A record of the log, as it is read back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoggedRecord<'a> {
@@ -107,7 +116,7 @@ pub trait StateMachine: 'static {
     /// When [`StateMachine::on_deadline`] is to be called, on the scale of [`Now::ms`]. It may be early.
     fn next_deadline_ms(&self) -> Option<i64>;
 
-    /// Does what is due. Afterwards the next deadline lies in the future.
+    /// Does what is due, as much of it as one batch holds: it is called again while more is due.
     fn on_deadline(&mut self, now: Now, effects: &mut Effects<Self::Answer>);
 
     /// The metadata have changed.

@@ -9,8 +9,8 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use engine::AppendError;
 use engine::reactor::Notify;
+use engine::{AppendError, Appended, Slot, Store};
 use tracing::{error, info, warn};
 use wire::Uuid;
 use wire::error::ErrorCode;
@@ -19,7 +19,7 @@ use super::log::{Log, batch};
 use super::topics::LogTopic;
 use crate::hash::Hasher;
 use crate::shard::Shard;
-use crate::state_machine::{Effects, Now, StateMachine, Ticket};
+use crate::state_machine::{Effects, Now, ProducerEpoch, StateMachine, Ticket};
 
 /// One core's part of a kind of coordinator.
 pub struct Coordinator<M: StateMachine> {
@@ -47,6 +47,15 @@ pub enum Unavailable {
     TooLarge,
     /// The log could not be appended to.
     Storage,
+}
+
+/// Why a transaction has not ended in a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotEnded {
+    /// The partition cannot be worked on.
+    Unavailable(Unavailable),
+    /// The log has not taken the marker.
+    Refused(AppendError),
 }
 
 struct Partition<M: StateMachine> {
@@ -143,6 +152,37 @@ impl<M: StateMachine> Coordinator<M> {
         let Answered { answer, seq } = waiter.outcome().await?;
         shard.store().wait_commit(seq).await.map_err(|_| Unavailable::Storage)?;
         Ok(answer)
+    }
+
+    /// Has a producer's transaction end in a partition's log and in its state. `append` writes the marker. An error means
+    /// that nothing has happened; what was refused for want of memory, or while the log is read, is worth another try.
+    pub fn end_transaction(
+        self: &Rc<Self>,
+        shard: &Shard,
+        number: i32,
+        producer: ProducerEpoch,
+        committed: bool,
+        append: impl FnOnce(&Store, Slot, i32) -> Result<Appended, AppendError>,
+    ) -> Result<Appended, NotEnded> {
+        self.find(shard, number).map_err(NotEnded::Unavailable)?;
+        let appended = {
+            let mut partitions = self.partitions.borrow_mut();
+            let partition = partitions.get_mut(&number).ok_or(NotEnded::Unavailable(Unavailable::NotHere))?;
+            let State::Active(machine) = &mut partition.state else {
+                return Err(NotEnded::Unavailable(Unavailable::Loading));
+            };
+            if !partition.queue.is_empty() {
+                // Records of the transaction may be among what waits.
+                return Err(NotEnded::Refused(AppendError::Busy));
+            }
+            let Log { slot, leader_epoch } = partition.log;
+            let appended = append(shard.store(), slot, leader_epoch).map_err(NotEnded::Refused)?;
+            partition.seq = partition.seq.max(appended.seq);
+            machine.replay_end(producer, committed);
+            appended
+        };
+        self.set_alarm(number);
+        Ok(appended)
     }
 
     /// The partitions that this core has loaded.
@@ -277,7 +317,7 @@ impl<M: StateMachine> Coordinator<M> {
                     shard.wait_for_memory().await;
                     let same = this.partitions.borrow().get(&number).map(|partition| partition.load) == load;
                     if !same || this.append_queued(&shard, number) == Appending::Done {
-                        return;
+                        return this.set_alarm(number);
                     }
                 }
             });
@@ -292,7 +332,7 @@ impl<M: StateMachine> Coordinator<M> {
             let Some(queued) = partition.queue.front() else { return Appending::Done };
             if let Some(batch) = &queued.batch {
                 match partition.log.append(shard.store(), batch) {
-                    Ok(appended) => partition.seq = appended.seq,
+                    Ok(appended) => partition.seq = partition.seq.max(appended.seq),
                     Err(AppendError::Busy) => return Appending::Busy,
                     Err(error) => {
                         drop(partitions);
@@ -363,10 +403,7 @@ impl<M: StateMachine> Coordinator<M> {
         let now_ms = now(shard).ms;
         let due: Vec<i32> = {
             let partitions = self.partitions.borrow();
-            let is_due = |partition: &Partition<M>| match &partition.state {
-                State::Active(machine) => machine.next_deadline_ms().is_some_and(|at_ms| at_ms <= now_ms),
-                State::Loading => false,
-            };
+            let is_due = |partition: &Partition<M>| partition.next_deadline_ms().is_some_and(|at_ms| at_ms <= now_ms);
             partitions.iter().filter(|(_, partition)| is_due(partition)).map(|(number, _)| *number).collect()
         };
         for number in due {
@@ -389,28 +426,17 @@ impl<M: StateMachine> Coordinator<M> {
 
     /// Has the alarm ring in time for a partition.
     fn set_alarm(&self, number: i32) {
-        let partitions = self.partitions.borrow();
-        if let Some(Partition { state: State::Active(machine), .. }) = partitions.get(&number)
-            && let Some(at_ms) = machine.next_deadline_ms()
-            && at_ms < self.alarm_ms.get()
-        {
+        let next_ms = self.partitions.borrow().get(&number).and_then(Partition::next_deadline_ms);
+        if next_ms.is_some_and(|at_ms| at_ms < self.alarm_ms.get()) {
             self.alarm.notify();
         }
     }
 
     /// Waits for the next deadline, or until there is an earlier one, or until the metadata have changed: true then.
     async fn wait(&self, shard: &Shard) -> bool {
-        let deadlines = self
-            .partitions
-            .borrow()
-            .values()
-            .filter_map(|partition| match &partition.state {
-                State::Active(machine) => machine.next_deadline_ms(),
-                State::Loading => None,
-            })
-            .min();
-        self.alarm_ms.set(deadlines.unwrap_or(i64::MAX));
-        let at_ns = deadlines.map_or(u64::MAX, |at_ms| u64::try_from(at_ms).unwrap_or(0).saturating_mul(1_000_000));
+        let next_ms = self.partitions.borrow().values().filter_map(Partition::next_deadline_ms).min();
+        self.alarm_ms.set(next_ms.unwrap_or(i64::MAX));
+        let at_ns = next_ms.map_or(u64::MAX, |at_ms| u64::try_from(at_ms).unwrap_or(0).saturating_mul(1_000_000));
         let mut late = pin!(shard.reactor().sleep_until(at_ns));
         let mut earlier = pin!(self.alarm.wait());
         let mut images = pin!(self.images.wait());
@@ -422,6 +448,16 @@ impl<M: StateMachine> Coordinator<M> {
             if rung { Poll::Ready(false) } else { Poll::Pending }
         })
         .await
+    }
+}
+
+impl<M: StateMachine> Partition<M> {
+    /// When something is due. While the store has no memory for what was written, nothing is.
+    fn next_deadline_ms(&self) -> Option<i64> {
+        match &self.state {
+            State::Active(machine) if self.queue.is_empty() => machine.next_deadline_ms(),
+            _ => None,
+        }
     }
 }
 

@@ -4,9 +4,7 @@ use std::fmt;
 
 use engine::{AppendError, Appended, ReadError, Slot, Store};
 use tracing::warn;
-use wire::batch::{
-    BatchBuilder, BatchError, BatchView, Batches, ControlRecord, EndTransaction, NO_SEQUENCE, NewRecord,
-};
+use wire::batch::{BatchBuilder, BatchError, BatchView, Batches, ControlRecord, EndTransaction, NewRecord};
 use wire::compression::Codec;
 
 use crate::limits::DECOMPRESSED_BYTES;
@@ -87,7 +85,8 @@ impl Log {
 pub(super) fn batch(records: &[LogRecord], producer: Option<ProducerEpoch>, unix_ms: i64) -> Option<Vec<u8>> {
     let mut builder = BatchBuilder::new(Codec::None);
     if let Some(ProducerEpoch { id, epoch }) = producer {
-        builder.producer(id, epoch, NO_SEQUENCE).transactional(true);
+        // Kafka's coordinators count no sequences either.
+        builder.producer(id, epoch, 0).transactional(true);
     }
     for LogRecord { key, value } in records {
         let record = NewRecord { timestamp: unix_ms, key: Some(key), value: value.as_deref(), ..NewRecord::default() };

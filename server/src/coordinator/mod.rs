@@ -16,7 +16,7 @@ mod driver;
 mod log;
 mod topics;
 
-pub use driver::{Coordinator, Unavailable};
+pub use driver::{Coordinator, NotEnded, Unavailable};
 pub use topics::{LogTopic, ensure, partition_of};
 
 #[cfg(test)]

@@ -68,6 +68,10 @@ pub const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
 /// DESCRIBE_CONFIGS, ALTER_CONFIGS and IDEMPOTENT_WRITE.
 pub const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 
+/// What a client may do with a group where nothing is authorised: READ, DELETE, DESCRIBE, DESCRIBE_CONFIGS and
+/// ALTER_CONFIGS.
+pub const GROUP_OPERATIONS: i32 = 0b1101_0100_1000;
+
 /// "Was not asked for", in the fields of authorised operations.
 pub const OPERATIONS_NOT_ASKED: i32 = i32::MIN;
 

@@ -1,17 +1,20 @@
 //! FindCoordinator (key 10), versions 0 to 6. Which broker coordinates a group or a transactional id (KIP-699 for several
 //! keys at once).
 //!
-//! - This broker coordinates everything, as it is alone.
+//! - This broker coordinates everything, as it is alone. The topic that keeps the state is created when its coordinator
+//!   is first asked for.
 //! - Share groups (key type 2) are unknown to it, as to a Kafka whose feature `share.version` is 0.
 //! - librdkafka writes lz4 only to brokers that list this API.
 //! - Owner core: any.
 
+use tracing::info;
 use wire::error::ErrorCode;
 use wire::messages::find_coordinator_request::FindCoordinatorRequest;
 use wire::messages::find_coordinator_response::{Coordinator, FindCoordinatorResponse};
 
 use crate::api::{Request, RequestError};
 use crate::connection::responses::Reply;
+use crate::coordinator::{LogTopic, ensure};
 use crate::image::Image;
 use crate::shard::Shard;
 
@@ -25,8 +28,32 @@ const SEVERAL_KEYS: i16 = 4;
 /// Answers a request.
 pub async fn handle(shard: Shard, request: Request) -> Result<Reply, RequestError> {
     let asked: FindCoordinatorRequest<'_> = request.decode()?;
+    let created = match asked.key_type {
+        GROUP => ensure(&shard, LogTopic::Offsets).await,
+        _ => Ok(()),
+    };
     let image = shard.image().clone();
+    if let Err(error) = created {
+        info!("the coordinator's topic is not created: {error}");
+        return request.reply(&unavailable(&asked, request.version));
+    }
     request.reply(&answer(&asked, request.version, &image, image.listener(request.listener)))
+}
+
+/// The answer while there is no coordinator.
+fn unavailable<'a>(request: &FindCoordinatorRequest<'a>, version: i16) -> FindCoordinatorResponse<'a> {
+    let error = ErrorCode::CoordinatorNotAvailable;
+    if version >= SEVERAL_KEYS {
+        let coordinators = request.coordinator_keys.iter().map(|key| nowhere(key, error));
+        return FindCoordinatorResponse { coordinators: coordinators.collect(), ..FindCoordinatorResponse::default() };
+    }
+    FindCoordinatorResponse {
+        error_code: error as i16,
+        error_message: Some(error.message()),
+        node_id: -1,
+        port: -1,
+        ..FindCoordinatorResponse::default()
+    }
 }
 
 /// The answer to a client that is connected through the listener of this name.

@@ -63,6 +63,9 @@ pub const DECOMPRESSED_BYTES: usize = 128 << 20;
 /// topic, by default 1,048,588.
 pub const COORDINATOR_BATCH_BYTES: usize = 1_048_000;
 
+/// How long the end of a transaction waits for a coordinator that reads its log, before it looks again, in milliseconds.
+pub const LOADING_PAUSE_MS: u64 = 5;
+
 /// Members of one group that were given an id and have not joined with it yet. They cost nothing to ask for, and stay for
 /// a session's time.
 pub const PENDING_MEMBERS: usize = 10_000;

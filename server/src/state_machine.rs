@@ -69,7 +69,8 @@ pub struct ProducerEpoch {
 pub struct Effects<A> {
     /// To be appended together, in order.
     pub records: Vec<LogRecord>,
-    /// The transaction that the records are part of, if they are part of one.
+    /// The transaction that the records are part of, if they are part of one. The log may refuse those, so they take effect
+    /// only when it has taken them: by [`StateMachine::replay`].
     pub producer: Option<ProducerEpoch>,
     /// Requests that are answered.
     pub answers: Vec<(Ticket, A)>,

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use engine::reactor::Notify;
-use engine::{AppendError, Appended, Slot, Store};
+use engine::{AppendError, Appended, Slot, Store, TransactionGuard};
 use tracing::{error, info, warn};
 use wire::Uuid;
 use wire::error::ErrorCode;
@@ -19,7 +19,7 @@ use super::log::{Log, batch};
 use super::topics::LogTopic;
 use crate::hash::Hasher;
 use crate::shard::Shard;
-use crate::state_machine::{Effects, Now, ProducerEpoch, StateMachine, Ticket};
+use crate::state_machine::{Effects, LogRecord, LoggedRecord, Now, ProducerEpoch, StateMachine, Ticket};
 
 /// One core's part of a kind of coordinator.
 pub struct Coordinator<M: StateMachine> {
@@ -47,6 +47,8 @@ pub enum Unavailable {
     TooLarge,
     /// The log could not be appended to.
     Storage,
+    /// The log has not taken records of a transaction. They have no effect.
+    Refused(AppendError),
 }
 
 /// Why a transaction has not ended in a partition.
@@ -78,7 +80,17 @@ enum State<M> {
 struct Queued<A> {
     /// None: answers only.
     batch: Option<Vec<u8>>,
+    /// The batch is part of a transaction: it takes effect when the log has taken it, which may refuse it.
+    transaction: Option<Transaction>,
     answers: Vec<(Ticket, A)>,
+}
+
+/// Records that are part of a producer's transaction.
+struct Transaction {
+    producer: ProducerEpoch,
+    guard: Option<TransactionGuard>,
+    records: Vec<LogRecord>,
+    unix_ms: i64,
 }
 
 /// A request that waits for its answer.
@@ -103,6 +115,13 @@ impl Unavailable {
             // Kafka says the same of a broker whose log directory has failed: the client asks for another coordinator.
             Unavailable::NotHere | Unavailable::Storage => ErrorCode::NotCoordinator,
             Unavailable::TooLarge => ErrorCode::UnknownServerError,
+            Unavailable::Refused(error) => match error {
+                AppendError::InvalidProducerEpoch => ErrorCode::InvalidProducerEpoch,
+                AppendError::InvalidTxnState => ErrorCode::InvalidTxnState,
+                AppendError::TooManyTransactions => ErrorCode::ConcurrentTransactions,
+                AppendError::TooLarge => ErrorCode::UnknownServerError,
+                _ => ErrorCode::NotCoordinator,
+            },
         }
     }
 }
@@ -148,7 +167,19 @@ impl<M: StateMachine> Coordinator<M> {
         partition: i32,
         operation: impl FnOnce(&mut M, Now, Ticket, &mut Effects<M::Answer>),
     ) -> Result<M::Answer, Unavailable> {
-        let waiter = self.begin(shard, partition, operation)?;
+        self.run_guarded(shard, partition, None, operation).await
+    }
+
+    /// Like [`Coordinator::run`], for an operation whose records are part of a transaction. `guard` is what the partition's
+    /// store has asked for ([`Store::verify_transaction`]).
+    pub async fn run_guarded(
+        self: &Rc<Self>,
+        shard: &Shard,
+        partition: i32,
+        guard: Option<TransactionGuard>,
+        operation: impl FnOnce(&mut M, Now, Ticket, &mut Effects<M::Answer>),
+    ) -> Result<M::Answer, Unavailable> {
+        let waiter = self.begin(shard, partition, guard, operation)?;
         let Answered { answer, seq } = waiter.outcome().await?;
         shard.store().wait_commit(seq).await.map_err(|_| Unavailable::Storage)?;
         Ok(answer)
@@ -197,6 +228,7 @@ impl<M: StateMachine> Coordinator<M> {
         self: &Rc<Self>,
         shard: &Shard,
         number: i32,
+        guard: Option<TransactionGuard>,
         operation: impl FnOnce(&mut M, Now, Ticket, &mut Effects<M::Answer>),
     ) -> Result<Waiter<M>, Unavailable> {
         self.find(shard, number)?;
@@ -212,7 +244,7 @@ impl<M: StateMachine> Coordinator<M> {
             operation(machine, now(shard), ticket, &mut effects);
         }
         let waiter = Waiter { coordinator: self.clone(), ticket };
-        self.settle(shard, number, effects);
+        self.settle(shard, number, effects, guard);
         Ok(waiter)
     }
 
@@ -274,7 +306,7 @@ impl<M: StateMachine> Coordinator<M> {
             machine.loaded(&shard.image(), now(shard), &mut effects);
             partition.state = State::Active(machine);
         }
-        self.settle(shard, number, effects);
+        self.settle(shard, number, effects, None);
     }
 
     /// Forgets the state of a partition and fails the requests that wait for it.
@@ -291,15 +323,23 @@ impl<M: StateMachine> Coordinator<M> {
     }
 
     /// Appends records and gives answers, behind what is already on its way.
-    fn settle(self: &Rc<Self>, shard: &Shard, number: i32, effects: Effects<M::Answer>) {
+    fn settle(
+        self: &Rc<Self>,
+        shard: &Shard,
+        number: i32,
+        effects: Effects<M::Answer>,
+        guard: Option<TransactionGuard>,
+    ) {
         let Effects { records, producer, answers } = effects;
-        let queued = match records.is_empty() {
-            true => Queued { batch: None, answers },
-            false => match batch(&records, producer, shard.reactor().unix_ms()) {
-                Some(batch) => Queued { batch: Some(batch), answers },
-                None => return self.reload(shard, number, Unavailable::TooLarge),
-            },
-        };
+        let unix_ms = shard.reactor().unix_ms();
+        let mut queued = Queued { batch: None, transaction: None, answers };
+        if !records.is_empty() {
+            queued.batch = batch(&records, producer, unix_ms);
+            if queued.batch.is_none() {
+                return self.reload(shard, number, Unavailable::TooLarge);
+            }
+            queued.transaction = producer.map(|producer| Transaction { producer, guard, records, unix_ms });
+        }
         let has_queue = {
             let mut partitions = self.partitions.borrow_mut();
             let Some(partition) = partitions.get_mut(&number) else { return };
@@ -330,10 +370,19 @@ impl<M: StateMachine> Coordinator<M> {
             let mut partitions = self.partitions.borrow_mut();
             let Some(partition) = partitions.get_mut(&number) else { return Appending::Done };
             let Some(queued) = partition.queue.front() else { return Appending::Done };
+            let mut refused = None;
             if let Some(batch) = &queued.batch {
-                match partition.log.append(shard.store(), batch) {
-                    Ok(appended) => partition.seq = partition.seq.max(appended.seq),
+                let guard = queued.transaction.as_ref().map(|transaction| transaction.guard);
+                match partition.log.append(shard.store(), batch, guard) {
+                    Ok(appended) => {
+                        partition.seq = partition.seq.max(appended.seq);
+                        if let (Some(transaction), State::Active(machine)) = (&queued.transaction, &mut partition.state)
+                        {
+                            transaction.take_effect(machine, appended.base_offset);
+                        }
+                    }
                     Err(AppendError::Busy) => return Appending::Busy,
+                    Err(error) if queued.transaction.is_some() => refused = Some(Unavailable::Refused(error)),
                     Err(error) => {
                         drop(partitions);
                         warn!("{}-{number}: a change cannot be written: {error:?}", self.topic.name());
@@ -352,7 +401,10 @@ impl<M: StateMachine> Coordinator<M> {
             let mut waiting = self.waiting.borrow_mut();
             for (ticket, answer) in answers {
                 if let Some(waiting) = waiting.get_mut(&ticket).filter(|waiting| waiting.outcome.is_none()) {
-                    waiting.outcome = Some(Ok(Answered { answer, seq }));
+                    waiting.outcome = Some(match refused {
+                        None => Ok(Answered { answer, seq }),
+                        Some(unavailable) => Err(unavailable),
+                    });
                     waiting.done.notify();
                 }
             }
@@ -421,7 +473,7 @@ impl<M: StateMachine> Coordinator<M> {
         if let Some(Partition { state: State::Active(machine), .. }) = self.partitions.borrow_mut().get_mut(&number) {
             work(machine, now(shard), &mut effects);
         }
-        self.settle(shard, number, effects);
+        self.settle(shard, number, effects, None);
     }
 
     /// Has the alarm ring in time for a partition.
@@ -457,6 +509,23 @@ impl<M: StateMachine> Partition<M> {
         match &self.state {
             State::Active(machine) if self.queue.is_empty() => machine.next_deadline_ms(),
             _ => None,
+        }
+    }
+}
+
+impl Transaction {
+    fn take_effect(&self, machine: &mut impl StateMachine, base_offset: i64) {
+        for (offset, record) in (base_offset..).zip(&self.records) {
+            let logged = LoggedRecord {
+                offset,
+                timestamp_ms: self.unix_ms,
+                producer: Some(self.producer),
+                key: &record.key,
+                value: record.value.as_deref(),
+            };
+            if let Err(error) = machine.replay(logged) {
+                error!("a record that was written a moment ago is not understood: {error}");
+            }
         }
     }
 }

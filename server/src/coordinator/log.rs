@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use engine::{AppendError, Appended, ReadError, Slot, Store};
+use engine::{AppendError, Appended, Origin, ReadError, Slot, Store, TransactionGuard};
 use tracing::warn;
 use wire::batch::{BatchBuilder, BatchError, BatchView, Batches, ControlRecord, EndTransaction, NewRecord};
 use wire::compression::Codec;
@@ -74,10 +74,19 @@ impl Log {
         }
     }
 
-    /// Appends records as one batch. The outcome is durable when the store has committed `seq` of it.
-    pub(super) fn append(self, store: &Store, batch: &[u8]) -> Result<Appended, AppendError> {
+    /// Appends records as one batch, with the guard of its transaction where it is part of one. The outcome is durable when
+    /// the store has committed `seq` of it.
+    pub(super) fn append(
+        self,
+        store: &Store,
+        batch: &[u8],
+        transaction: Option<Option<TransactionGuard>>,
+    ) -> Result<Appended, AppendError> {
         let view = BatchView::parse(batch).map_err(|_| AppendError::InvalidRecord)?;
-        store.append(self.slot, &view, self.leader_epoch)
+        match transaction {
+            None => store.append(self.slot, &view, self.leader_epoch),
+            Some(guard) => store.append_as(Origin::Coordinator, guard, self.slot, &view, self.leader_epoch),
+        }
     }
 }
 

@@ -368,17 +368,15 @@ impl Groups {
         if accepted.is_empty() {
             return Ok(outcomes);
         }
-        let group = self.simple_group(who.group_id, now.unix_ms);
+        effects.producer = who.producer;
         for (new, offset, record) in accepted {
             effects.write(record);
-            match who.producer {
-                Some(producer) => {
-                    self.offsets.put_pending(producer.id, &group, new.topic, new.partition, offset);
-                }
-                None => self.offsets.put(&group, new.topic, new.partition, offset),
+            // What is part of a transaction is kept when the log has it.
+            if who.producer.is_none() {
+                let group = self.simple_group(who.group_id, now.unix_ms);
+                self.offsets.put(&group, new.topic, new.partition, offset);
             }
         }
-        effects.producer = who.producer;
         Ok(outcomes)
     }
 

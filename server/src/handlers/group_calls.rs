@@ -2,16 +2,17 @@
 
 use std::net::IpAddr;
 
+use engine::{Slot, TransactionGuard};
 use wire::Message;
 use wire::error::ErrorCode;
 
 use crate::api::Request;
-use crate::coordinator::{LogTopic, partition_of};
+use crate::coordinator::{LogTopic, Unavailable, partition_of};
 use crate::group::Groups;
 use crate::group::answers::Answer;
 use crate::services::Services;
 use crate::shard::Shard;
-use crate::state_machine::{Effects, Now, Ticket};
+use crate::state_machine::{Effects, Now, ProducerEpoch, Ticket};
 
 /// Asks the coordinator of a group, on the core that owns it. The answer is the one that `operation` gives to its ticket,
 /// at once or later, and what it stands on is durable.
@@ -19,23 +20,62 @@ pub(super) async fn ask<F>(shard: &Shard, group_id: &str, operation: F) -> Resul
 where
     F: FnOnce(&mut Groups, Now, Ticket, &mut Effects<Answer>) + Send + 'static,
 {
-    let image = shard.image().clone();
-    let partition = partition_of(group_id, LogTopic::Offsets, &image).ok_or(ErrorCode::NotCoordinator)?;
-    let owner = image.topic(LogTopic::Offsets.name()).and_then(|topic| {
-        let place = topic.partitions.get(usize::try_from(partition).ok()?)?;
-        Some(place.core)
-    });
-    let owner = owner.ok_or(ErrorCode::NotCoordinator)?;
-    drop(image);
+    ask_guarded(shard, group_id, None, operation).await
+}
+
+/// Like [`ask`], for an operation that is part of a transaction, with what [`verify`] has given.
+pub(super) async fn ask_guarded<F>(
+    shard: &Shard,
+    group_id: &str,
+    guard: Option<TransactionGuard>,
+    operation: F,
+) -> Result<Answer, ErrorCode>
+where
+    F: FnOnce(&mut Groups, Now, Ticket, &mut Effects<Answer>) + Send + 'static,
+{
+    let Owner { core, partition, .. } = owner(shard, group_id)?;
     let run = move |owner: Shard| async move {
         let groups = Services::of(&owner).groups().clone();
-        groups.run(&owner, partition, operation).await
+        groups.run_guarded(&owner, partition, guard, operation).await
     };
-    let outcome = match owner == shard.core() {
+    let outcome = match core == shard.core() {
         true => run(shard.clone()).await,
-        false => shard.run_on(owner, run).await,
+        false => shard.run_on(core, run).await,
     };
     outcome.map_err(|unavailable| unavailable.code())
+}
+
+/// What offsets of a producer's transaction need before they are committed to a group: nothing while the transaction is
+/// open in the group's partition, else a guard, with which they may be once the coordinator has confirmed that the
+/// partition belongs to the transaction. `bumps_epoch`: the client speaks transaction version 2.
+pub async fn verify(
+    shard: &Shard,
+    group_id: &str,
+    producer: ProducerEpoch,
+    bumps_epoch: bool,
+) -> Result<Option<TransactionGuard>, ErrorCode> {
+    let Owner { core, slot, .. } = owner(shard, group_id)?;
+    let verify = move |owner: Shard| {
+        let verified = owner.store().verify_transaction(slot, producer.id, producer.epoch, 0, bumps_epoch);
+        std::future::ready(verified)
+    };
+    shard.run_on(core, verify).await.map_err(|error| Unavailable::Refused(error).code())
+}
+
+/// Who has a group.
+struct Owner {
+    core: usize,
+    partition: i32,
+    slot: Slot,
+}
+
+fn owner(shard: &Shard, group_id: &str) -> Result<Owner, ErrorCode> {
+    let image = shard.image();
+    let owner = partition_of(group_id, LogTopic::Offsets, &image).and_then(|partition| {
+        let place = image.topic(LogTopic::Offsets.name())?.partitions.get(usize::try_from(partition).ok()?)?;
+        Some(Owner { core: place.core, partition, slot: place.slot })
+    });
+    owner.ok_or(ErrorCode::NotCoordinator)
 }
 
 /// Decodes a request that has been decoded before, on another core.

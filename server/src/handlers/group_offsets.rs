@@ -9,6 +9,7 @@
 //! - OffsetDelete spares the topics that a group subscribes to.
 //! - Owner core: that of the group's partition of `__consumer_offsets`.
 
+use engine::TransactionGuard;
 use wire::Uuid;
 use wire::error::ErrorCode;
 use wire::messages::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
@@ -23,7 +24,7 @@ use wire::messages::{
     OffsetFetchResponse, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
 };
 
-use super::group_calls::{again, ask};
+use super::group_calls::{again, ask, ask_guarded};
 use crate::api::{Request, RequestError};
 use crate::connection::responses::Reply;
 use crate::group::answers::{Answer, FetchedOffset, FetchedTopic};
@@ -81,9 +82,13 @@ pub async fn handle_commit(shard: Shard, request: Request) -> Result<Reply, Requ
     request.reply(&OffsetCommitResponse { topics: topics.collect(), ..OffsetCommitResponse::default() })
 }
 
-/// Does the group's part of TxnOffsetCommit (key 28), and answers it: the offsets count when the transaction ends. That
-/// the producer is in a transaction has been made sure of.
-pub async fn commit_in_transaction(shard: Shard, request: Request) -> Result<Reply, RequestError> {
+/// Does the group's part of TxnOffsetCommit (key 28), and answers it: the offsets count when the transaction ends. `guard` is
+/// what [`verify`](super::group_calls::verify) has given, and the coordinator has confirmed the transaction since.
+pub async fn commit_in_transaction(
+    shard: Shard,
+    request: Request,
+    guard: Option<TransactionGuard>,
+) -> Result<Reply, RequestError> {
     let asked: TxnOffsetCommitRequest<'_> = request.decode()?;
     let image = shard.image().clone();
     let (offsets, mut outcomes) = check_txn_commit(&asked, &image);
@@ -91,7 +96,7 @@ pub async fn commit_in_transaction(shard: Shard, request: Request) -> Result<Rep
         outcomes.fill(ErrorCode::InvalidGroupId);
     } else if !offsets.is_empty() {
         let (own, image) = (request.clone(), image.clone());
-        let answer = ask(&shard, asked.group_id, move |groups, now, ticket, effects| {
+        let answer = ask_guarded(&shard, asked.group_id, guard, move |groups, now, ticket, effects| {
             let asked: TxnOffsetCommitRequest<'_> = again(&own);
             let (offsets, _) = check_txn_commit(&asked, &image);
             let who = Committer {

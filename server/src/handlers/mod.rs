@@ -17,7 +17,7 @@ pub mod fetch;
 pub mod fetch_session;
 pub mod find_coordinator;
 pub mod group_admin;
-mod group_calls;
+pub mod group_calls;
 pub mod group_membership;
 pub mod group_offsets;
 pub mod init_producer_id;

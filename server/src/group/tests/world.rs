@@ -338,6 +338,18 @@ impl World {
             // The next one begins anew.
             self.newest_generation = 0;
         }
+        if let Some(producer) = effects.producer {
+            for LogRecord { key, value } in &effects.records {
+                let record = LoggedRecord {
+                    offset: 0,
+                    timestamp_ms: unix_ms,
+                    producer: Some(producer),
+                    key,
+                    value: value.as_deref(),
+                };
+                self.groups.replay(record).unwrap();
+            }
+        }
         self.log.extend(effects.records.into_iter().map(|record| Entry::Record(record, effects.producer, unix_ms)));
         for (ticket, answer) in effects.answers {
             if let Answer::Join(answer) = &answer

@@ -7,6 +7,7 @@ pub mod error;
 pub mod fetch;
 pub mod header;
 mod message;
+pub mod message_set;
 pub mod messages;
 pub mod produce;
 mod produce_fetch;

@@ -5,22 +5,11 @@
 mod support;
 
 use std::fmt::Write as _;
-use std::io::Write as _;
-use std::process::{Command, Stdio};
-use std::thread;
 
-use support::jars::{self, RELEASE};
+use support::jars;
 use support::rng::Rng;
 use wire::batch::{BatchBuilder, BatchView, Header, NewRecord};
 use wire::compression::{Codec, compress_snappy_raw};
-
-/// What `kafka-clients` needs at run time: its codecs, and an interface for logs.
-const CODECS: [(&str, &str, &str); 4] = [
-    ("at.yawk.lz4", "lz4-java", "1.10.2"),
-    ("com.github.luben", "zstd-jni", "1.5.6-10"),
-    ("org.slf4j", "slf4j-api", "1.7.36"),
-    ("org.xerial.snappy", "snappy-java", "1.1.10.7"),
-];
 
 #[test]
 #[ignore = "fetches Kafka's jars with Maven"]
@@ -36,7 +25,7 @@ fn kafka_reads_what_is_written_here_and_the_other_way_round() {
     batches.push(snappy_without_framing(&mut rng));
 
     let lines: String = batches.iter().map(|batch| hex(batch) + "\n").collect();
-    let output = java(lines);
+    let output = jars::java("Batches.java", lines);
     assert_eq!(output.lines().count(), batches.len());
     for (ours, line) in batches.iter().zip(output.lines()) {
         let (text, theirs) = line.split_once(' ').expect("two words");
@@ -97,29 +86,6 @@ fn describe(bytes: &[u8]) -> String {
         }
     }
     text
-}
-
-/// Runs `Batches.java` over the input and returns what it prints.
-fn java(input: String) -> String {
-    let mut path = jars::kafka_jar("kafka-clients", RELEASE).display().to_string();
-    for (group, artifact, version) in CODECS {
-        write!(path, ":{}", jars::jar(group, artifact, version).display()).unwrap();
-    }
-    let mut java = Command::new("java")
-        .args(["-cp", &path])
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/java/Batches.java"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("java can be run");
-    let mut stdin = java.stdin.take().expect("it is piped");
-    // From another thread, because the program answers while it reads.
-    let feeder = thread::spawn(move || stdin.write_all(input.as_bytes()));
-    let output = java.wait_with_output().expect("java ends");
-    assert!(output.status.success(), "Batches.java failed: {}", String::from_utf8_lossy(&output.stderr));
-    feeder.join().expect("the feeder does not panic").expect("the program reads all its input");
-    String::from_utf8(output.stdout).expect("it prints ASCII")
 }
 
 fn hex(bytes: &[u8]) -> String {

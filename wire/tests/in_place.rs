@@ -79,7 +79,7 @@ fn batch() -> Vec<u8> {
 #[test]
 fn produce_allocates_nothing() {
     let batch = batch();
-    for version in 3..=13 {
+    for version in 0..=13 {
         let (name, topic_id) = topic_ref(version);
         let partition = |index| produce_request::PartitionProduceData { index, records: Some(&batch) };
         let topic =
@@ -121,7 +121,7 @@ fn produce_allocates_nothing() {
 #[test]
 fn fetch_allocates_nothing() {
     let records = [batch(), batch()].concat();
-    for version in 4..=18 {
+    for version in 0..=18 {
         let (topic, topic_id) = topic_ref(version);
         let partition = |partition| fetch_request::FetchPartition { partition, ..Default::default() };
         let topic = fetch_request::FetchTopic { topic, topic_id, partitions: (0..10).map(partition).collect() };

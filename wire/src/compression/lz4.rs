@@ -21,9 +21,21 @@ const MAGIC: [u8; 4] = 0x184D_2204_u32.to_le_bytes();
 const WINDOW_BYTES: usize = 64 << 10;
 const STORED: u32 = 1 << 31;
 
-pub(super) fn decompress(input: &[u8], cap: usize, out: &mut Vec<u8>) -> Result<(), CompressionError> {
+/// What is done about the checksum of a frame's header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HeaderChecksum {
+    Checked,
+    Ignored,
+}
+
+pub(super) fn decompress(
+    input: &[u8],
+    checksum: HeaderChecksum,
+    cap: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), CompressionError> {
     let mut input = Input(input);
-    let frame = read_header(&mut input)?;
+    let frame = read_header(&mut input, checksum)?;
     let start = out.len();
     loop {
         let word = input.u32_le("a block length is cut short")?;
@@ -71,6 +83,16 @@ pub(super) fn compress(input: &[u8], out: &mut Vec<u8>) -> Result<(), Compressio
     Ok(())
 }
 
+/// Puts the checksum into the header of a frame of [`compress`] that clients of magic 0 expect: it covers the magic as well,
+/// by a mistake of Kafka's first implementation which became the format (KIP-57).
+pub(crate) fn break_header_checksum(frame: &mut [u8]) {
+    /// The magic, FLG and BD: [`compress`] writes no content size.
+    const COVERED: usize = 6;
+    if frame.len() > COVERED {
+        frame[COVERED] = (XxHash32::oneshot(0, &frame[..COVERED]) >> 8) as u8;
+    }
+}
+
 struct Frame {
     /// The most that one block holds, in bytes, before and after compression.
     block_bytes: usize,
@@ -80,7 +102,7 @@ struct Frame {
     content_size: Option<u64>,
 }
 
-fn read_header(input: &mut Input<'_>) -> Result<Frame, CompressionError> {
+fn read_header(input: &mut Input<'_>, checksum: HeaderChecksum) -> Result<Frame, CompressionError> {
     const CUT: &str = "the frame header is cut short";
     if input.take(4, CUT)? != MAGIC {
         return Err(corrupt("not an LZ4 frame"));
@@ -110,7 +132,7 @@ fn read_header(input: &mut Input<'_>) -> Result<Frame, CompressionError> {
     };
     let descriptor = &descriptor_from[..descriptor_from.len() - input.0.len()];
     let expected = (XxHash32::oneshot(0, descriptor) >> 8) as u8;
-    if input.take(1, CUT)? != [expected] {
+    if input.take(1, CUT)? != [expected] && checksum == HeaderChecksum::Checked {
         return Err(corrupt("the header checksum does not match"));
     }
     Ok(Frame {

@@ -27,6 +27,7 @@ mod zstd;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use lz4::break_header_checksum;
 pub use snappy::compress_raw as compress_snappy_raw;
 
 /// How the records of a batch are compressed: the low three bits of its attributes.
@@ -177,9 +178,22 @@ pub fn decompress(codec: Codec, input: &[u8], cap: usize, out: &mut Vec<u8>) -> 
         }
         Codec::Gzip => gunzip(input, cap, out),
         Codec::Snappy => snappy::decompress(input, cap, out),
-        Codec::Lz4 => lz4::decompress(input, cap, out),
+        Codec::Lz4 => lz4::decompress(input, lz4::HeaderChecksum::Checked, cap, out),
         Codec::Zstd => zstd::decompress(input, cap, out),
     };
+    if result.is_err() {
+        out.truncate(start);
+    }
+    result
+}
+
+/// Appends what an LZ4 frame of a message of magic 0 decompresses to, `cap` bytes at most. Its writers put a wrong checksum
+/// of the header there, which is therefore not looked at (KIP-57).
+///
+/// On an error `out` is as long as it was.
+pub(crate) fn decompress_old_lz4(input: &[u8], cap: usize, out: &mut Vec<u8>) -> Result<(), CompressionError> {
+    let start = out.len();
+    let result = lz4::decompress(input, lz4::HeaderChecksum::Ignored, cap, out);
     if result.is_err() {
         out.truncate(start);
     }

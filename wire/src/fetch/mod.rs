@@ -1,10 +1,11 @@
 //! Fetch requests read in place, and everything of their responses but the records: no allocation, no copy of records.
 //!
 //! Source: `FetchRequest` and `FetchResponse` of Apache Kafka 4.3, versions 4 to 18; flexible from 12 (KIP-482), topic ids
-//! in place of names from 13 (KIP-516).
+//! in place of names from 13 (KIP-516). Versions 0 to 3 are those of Apache Kafka 3.9: their records are a message set (see
+//! [`crate::message_set`]).
 //!
 //! ```text
-//! request:   replica id i32 up to 14 | max wait ms i32 | min bytes i32 | max bytes i32 | isolation level i8
+//! request:   replica id i32 up to 14 | max wait ms i32 | min bytes i32 | max bytes i32 from 3 | isolation level i8 from 4
 //!            | session id i32 and epoch i32 from 7 | topics | forgotten topics from 7 | rack id from 11
 //!            | tag 0 from 12: cluster id | tag 1 from 15: replica id i32 and epoch i64
 //!   topic:     name, or id from 13 | partitions
@@ -12,10 +13,11 @@
 //!              | log start offset i64 from 5 | max bytes i32
 //!              | tag 0 from 17: replica directory id | tag 1 from 18: high watermark i64
 //!   forgotten: name, or id from 13 | partition indexes i32
-//! response:  throttle time ms i32 | error i16 and session id i32 from 7 | topics | tag 0 from 16: node endpoints
+//! response:  throttle time ms i32 from 1 | error i16 and session id i32 from 7 | topics | tag 0 from 16: node endpoints
 //!   topic:     name, or id from 13 | partitions
-//!   partition: index i32 | error i16 | high watermark i64 | last stable offset i64 | log start offset i64 from 5
-//!              | aborted transactions, nullable: producer id i64, first offset i64 | preferred read replica i32 from 11
+//!   partition: index i32 | error i16 | high watermark i64 | last stable offset i64 from 4 | log start offset i64 from 5
+//!              | aborted transactions from 4, nullable: producer id i64, first offset i64
+//!              | preferred read replica i32 from 11
 //!              | records, nullable | tags from 12: 0 diverging epoch, 1 current leader, 2 snapshot id
 //! ```
 
@@ -30,9 +32,12 @@ pub use crate::produce_fetch::{CurrentLeader, NodeEndpoint, TopicRef};
 pub use response::{AbortedTransaction, EpochEnd, FetchResponseWriter, FetchedPartition};
 
 /// The oldest version that is read and written here.
-pub const MIN_VERSION: i16 = 4;
+pub const MIN_VERSION: i16 = 0;
 /// The newest.
 pub const MAX_VERSION: i16 = 18;
+const THROTTLE_TIME_FROM: i16 = 1;
+const MAX_BYTES_FROM: i16 = 3;
+const ISOLATION_FROM: i16 = 4;
 const LOG_START_OFFSET_FROM: i16 = 5;
 const SESSIONS_FROM: i16 = 7;
 const CURRENT_LEADER_EPOCH_FROM: i16 = 9;
@@ -58,7 +63,7 @@ pub struct FetchView<'a> {
     pub max_wait_ms: i32,
     /// Bytes of records, over all partitions, that are worth an answer at once.
     pub min_bytes: i32,
-    /// Bytes of records that the response may hold; the first batch comes whatever its size (KIP-74).
+    /// Bytes of records that the response may hold; the first batch comes whatever its size (KIP-74). From version 3 on.
     pub max_bytes: i32,
     /// 0: read uncommitted, 1: read committed.
     pub isolation_level: i8,
@@ -85,8 +90,8 @@ impl<'a> FetchView<'a> {
         let replica_id = if version < REPLICA_STATE_FROM { r.i32()? } else { -1 };
         let max_wait_ms = r.i32()?;
         let min_bytes = r.i32()?;
-        let max_bytes = r.i32()?;
-        let isolation_level = r.i8()?;
+        let max_bytes = if version >= MAX_BYTES_FROM { r.i32()? } else { i32::MAX };
+        let isolation_level = if version >= ISOLATION_FROM { r.i8()? } else { 0 };
         let (session_id, session_epoch) = if version >= SESSIONS_FROM { (r.i32()?, r.i32()?) } else { (0, -1) };
 
         let array_and_tags_len = if flexible { 2 } else { 4 };

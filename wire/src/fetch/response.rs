@@ -1,6 +1,9 @@
 //! Fetch responses without their records, which the sender splices in from where they are kept.
 
-use super::{FLEXIBLE_FROM, LOG_START_OFFSET_FROM, MAX_VERSION, MIN_VERSION, RACKS_FROM, SESSIONS_FROM};
+use super::{
+    FLEXIBLE_FROM, ISOLATION_FROM, LOG_START_OFFSET_FROM, MAX_VERSION, MIN_VERSION, RACKS_FROM, SESSIONS_FROM,
+    THROTTLE_TIME_FROM,
+};
 use crate::error::ErrorCode;
 use crate::produce_fetch::{Announced, CurrentLeader, NodeEndpoint, TopicRef};
 use crate::{EncodeError, put};
@@ -34,11 +37,11 @@ pub struct FetchedPartition<'a> {
     pub error: ErrorCode,
     /// The offset up to which records may be read; -1 after an error.
     pub high_watermark: i64,
-    /// The offset up to which transactions have ended, or -1.
+    /// The offset up to which transactions have ended, or -1. From version 4 on.
     pub last_stable_offset: i64,
     /// First offset of the log, or -1. From version 5 on.
     pub log_start_offset: i64,
-    /// For readers of committed records: the aborted transactions among the records. Otherwise null.
+    /// For readers of committed records: the aborted transactions among the records. Otherwise null. From version 4 on.
     pub aborted_transactions: Option<&'a [AbortedTransaction]>,
     /// The replica that a consumer should rather ask, or -1 (KIP-392). From version 11 on.
     pub preferred_read_replica: i32,
@@ -92,7 +95,7 @@ pub struct FetchResponseWriter<'o> {
 
 impl<'o> FetchResponseWriter<'o> {
     /// Begins a response with this many topics behind what `out` holds. `throttle_time_ms` is for how long the client has
-    /// been throttled; `error` concerns the whole request and `session_id` its session (0: none), both from version 7 on.
+    /// been throttled (from version 1 on); `error` concerns the whole request and `session_id` its session (0: none), both from version 7 on.
     pub fn new(
         out: &'o mut Vec<u8>,
         version: i16,
@@ -105,7 +108,9 @@ impl<'o> FetchResponseWriter<'o> {
             return Err(EncodeError::UnsupportedVersion(version));
         }
         let flexible = version >= FLEXIBLE_FROM;
-        put::i32(out, throttle_time_ms);
+        if version >= THROTTLE_TIME_FROM {
+            put::i32(out, throttle_time_ms);
+        }
         if version >= SESSIONS_FROM {
             put::i16(out, error as i16);
             put::i32(out, session_id);
@@ -132,16 +137,20 @@ impl<'o> FetchResponseWriter<'o> {
         put::i32(self.out, partition.index);
         put::i16(self.out, partition.error as i16);
         put::i64(self.out, partition.high_watermark);
-        put::i64(self.out, partition.last_stable_offset);
+        if self.version >= ISOLATION_FROM {
+            put::i64(self.out, partition.last_stable_offset);
+        }
         if self.version >= LOG_START_OFFSET_FROM {
             put::i64(self.out, partition.log_start_offset);
         }
-        put::nullable_len(self.out, self.flexible, partition.aborted_transactions.map(<[_]>::len))?;
-        for transaction in partition.aborted_transactions.unwrap_or_default() {
-            put::i64(self.out, transaction.producer_id);
-            put::i64(self.out, transaction.first_offset);
-            if self.flexible {
-                put::uvarint(self.out, 0);
+        if self.version >= ISOLATION_FROM {
+            put::nullable_len(self.out, self.flexible, partition.aborted_transactions.map(<[_]>::len))?;
+            for transaction in partition.aborted_transactions.unwrap_or_default() {
+                put::i64(self.out, transaction.producer_id);
+                put::i64(self.out, transaction.first_offset);
+                if self.flexible {
+                    put::uvarint(self.out, 0);
+                }
             }
         }
         if self.version >= RACKS_FROM {
@@ -157,6 +166,18 @@ impl<'o> FetchResponseWriter<'o> {
             put::uvarint(self.out, 0);
         }
         Ok(position)
+    }
+
+    /// Writes one partition with its records, for those that are made for this response.
+    pub fn partition_with_records(
+        &mut self,
+        partition: &FetchedPartition<'_>,
+        records: &[u8],
+    ) -> Result<(), EncodeError> {
+        let position = self.partition(&FetchedPartition { records_len: Some(records.len()), ..*partition })?;
+        self.spliced -= records.len();
+        self.out.splice(position..position, records.iter().copied());
+        Ok(())
     }
 
     fn partition_tags(&mut self, partition: &FetchedPartition<'_>) {

@@ -77,8 +77,8 @@ fn random_request(random: &mut Random, version: i16) -> messages::FetchRequest<'
         },
         max_wait_ms: random.i32(),
         min_bytes: random.i32(),
-        max_bytes: random.i32(),
-        isolation_level: random.below(3) as i8,
+        max_bytes: if version < 3 { i32::MAX } else { random.i32() },
+        isolation_level: if version < 4 { 0 } else { random.below(3) as i8 },
         session_id: if version < 7 { 0 } else { random.i32() },
         session_epoch: if version < 7 { -1 } else { random.i32() },
         topics: (0..random.below(4))
@@ -237,7 +237,7 @@ fn request_of_version_18() {
 
 #[test]
 fn versions_that_are_not_read() {
-    for version in [-1, 0, 3, 19, i16::MAX] {
+    for version in [-1, 19, i16::MAX] {
         assert_eq!(FetchView::parse(&[0; 100], version).unwrap_err(), DecodeError::UnsupportedVersion);
     }
 }
@@ -370,6 +370,32 @@ fn responses_as_the_generated_codec_writes_them() {
             generated(&topics, endpoints, version).encode(&mut expected, version).unwrap();
             assert_eq!(&sent[FRAME_AT + 9..], expected, "version {version}");
         }
+    }
+}
+
+/// What is made for the response stands where the sender would have spliced it in.
+#[test]
+fn records_made_for_the_response() {
+    for version in [0, 3, 12] {
+        let partition = FetchedPartition { high_watermark: 5, ..FetchedPartition::default() };
+        let write = |spliced: bool| {
+            let mut out = vec![0; 4];
+            let mut writer = FetchResponseWriter::new(&mut out, version, 0, ErrorCode::None, 0, 1).unwrap();
+            writer.topic(TopicRef::Name("t"), 1).unwrap();
+            let mut at = 0;
+            if spliced {
+                at = writer.partition(&FetchedPartition { records_len: Some(3), ..partition }).unwrap();
+            } else {
+                writer.partition_with_records(&partition, b"abc").unwrap();
+            }
+            let total = writer.finish(0, &[]).unwrap();
+            if spliced {
+                out.splice(at..at, *b"abc");
+            }
+            assert_eq!(out.len(), total);
+            out
+        };
+        assert_eq!(write(false), write(true), "version {version}");
     }
 }
 

@@ -1,16 +1,16 @@
 //! Produce requests read in place, and their responses written straight into a buffer: no allocation, no copy of records.
 //!
 //! Source: `ProduceRequest` and `ProduceResponse` of Apache Kafka 4.3, versions 3 to 13; flexible from 9 (KIP-482), topic
-//! ids in place of names from 13 (KIP-516). The older versions have another format of records and go through
-//! [`crate::messages::ProduceRequest`].
+//! ids in place of names from 13 (KIP-516). Versions 0 to 2 are those of Apache Kafka 3.9: their records are a message set
+//! (see [`crate::message_set`]).
 //!
 //! ```text
-//! request:   transactional id, nullable | acks i16 | timeout ms i32 | topics
+//! request:   transactional id from 3, nullable | acks i16 | timeout ms i32 | topics
 //!   topic:     name, or id from 13 | partitions
 //!   partition: index i32 | records, nullable
-//! response:  topics | throttle time ms i32 | tag 0 from 10: node endpoints
+//! response:  topics | throttle time ms i32 from 1 | tag 0 from 10: node endpoints
 //!   topic:     name, or id from 13 | partitions
-//!   partition: index i32 | error i16 | base offset i64 | log append time ms i64 | log start offset i64 from 5
+//!   partition: index i32 | error i16 | base offset i64 | log append time ms i64 from 2 | log start offset i64 from 5
 //!              | record errors and error message from 8 | tag 0 from 10: current leader
 //! ```
 
@@ -25,9 +25,10 @@ pub use crate::produce_fetch::{CurrentLeader, NodeEndpoint, TopicRef};
 pub use response::{ProduceResponseWriter, ProducedPartition, RecordFailure};
 
 /// The oldest version that is read and written here.
-pub const MIN_VERSION: i16 = 3;
+pub const MIN_VERSION: i16 = 0;
 /// The newest.
 pub const MAX_VERSION: i16 = 13;
+const TRANSACTIONS_FROM: i16 = 3;
 const FLEXIBLE_FROM: i16 = 9;
 
 /// A Produce request, read in place.
@@ -55,7 +56,7 @@ impl<'a> ProduceView<'a> {
         }
         let flexible = version >= FLEXIBLE_FROM;
         let mut r = Reader::new(body);
-        let transactional_id = r.nullable_string(flexible)?;
+        let transactional_id = if version >= TRANSACTIONS_FROM { r.nullable_string(flexible)? } else { None };
         let acks = r.i16()?;
         let timeout_ms = r.i32()?;
         let (partitions_len, tags_len) = if flexible { (1, 1) } else { (4, 0) };
@@ -100,7 +101,7 @@ pub struct ProduceTopic<'a> {
 pub struct ProducePartition<'a> {
     /// The index of the partition.
     pub index: i32,
-    /// The record batch, unchecked, or null.
+    /// The record batch, or up to version 2 the message set, unchecked, or null.
     pub records: Option<&'a [u8]>,
 }
 

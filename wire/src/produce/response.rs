@@ -5,6 +5,8 @@ use crate::error::ErrorCode;
 use crate::produce_fetch::{Announced, CurrentLeader, NodeEndpoint, TopicRef};
 use crate::{EncodeError, put};
 
+const THROTTLE_TIME_FROM: i16 = 1;
+const LOG_APPEND_TIME_FROM: i16 = 2;
 const LOG_START_OFFSET_FROM: i16 = 5;
 const RECORD_ERRORS_FROM: i16 = 8;
 const CURRENT_LEADER_FROM: i16 = 10;
@@ -22,7 +24,7 @@ pub struct ProducedPartition<'a> {
     pub error: ErrorCode,
     /// Offset of the first record; -1 after an error.
     pub base_offset: i64,
-    /// Ms since the epoch where the topic has LogAppendTime, otherwise -1.
+    /// Ms since the epoch where the topic has LogAppendTime, otherwise -1. From version 2 on.
     pub log_append_time_ms: i64,
     /// First offset of the log, or -1. From version 5 on.
     pub log_start_offset: i64,
@@ -112,7 +114,11 @@ impl<'o> ProduceResponseWriter<'o> {
             // A success, as nearly all are: one copy.
             self.out.extend_from_slice(&bytes);
         } else {
-            let fixed_len = if self.version >= LOG_START_OFFSET_FROM { 30 } else { 22 };
+            let fixed_len = match self.version {
+                LOG_START_OFFSET_FROM.. => 30,
+                LOG_APPEND_TIME_FROM.. => 22,
+                _ => 14,
+            };
             self.out.extend_from_slice(&bytes[..fixed_len]);
             self.details(partition)?;
         }
@@ -143,11 +149,13 @@ impl<'o> ProduceResponseWriter<'o> {
         Ok(())
     }
 
-    /// Ends the response: for how long the client has been throttled, in ms, and where the leaders named are (from version
-    /// 10 on).
+    /// Ends the response: for how long the client has been throttled, in ms (from version 1 on), and where the leaders named
+    /// are (from version 10 on).
     pub fn finish(self, throttle_time_ms: i32, endpoints: &[NodeEndpoint<'_>]) -> Result<(), EncodeError> {
         self.announced.finish();
-        put::i32(self.out, throttle_time_ms);
+        if self.version >= THROTTLE_TIME_FROM {
+            put::i32(self.out, throttle_time_ms);
+        }
         if self.version >= CURRENT_LEADER_FROM {
             NodeEndpoint::write_tags(self.out, endpoints)
         } else {

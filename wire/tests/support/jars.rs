@@ -1,9 +1,11 @@
 //! Kafka's own jars: fetched by Maven, and the message definitions inside.
 
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Mutex;
-use std::{env, fs};
+use std::{env, fs, thread};
 
 use serde_json::Value;
 
@@ -21,6 +23,14 @@ pub(crate) const DEFINITIONS: [(&str, &str); 4] = [
     ("kafka-metadata", "common/metadata"),
     ("kafka-group-coordinator", "common/message"),
     ("kafka-transaction-coordinator", "common/message"),
+];
+
+/// What `kafka-clients` needs at run time: its codecs, and an interface for logs.
+const CODECS: [(&str, &str, &str); 4] = [
+    ("at.yawk.lz4", "lz4-java", "1.10.2"),
+    ("com.github.luben", "zstd-jni", "1.5.6-10"),
+    ("org.slf4j", "slf4j-api", "1.7.36"),
+    ("org.xerial.snappy", "snappy-java", "1.1.10.7"),
 ];
 
 /// The path of an artifact's jar, fetched into the user's cache if it is not there yet.
@@ -57,6 +67,29 @@ pub(crate) fn run(command: &mut Command) -> Vec<u8> {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?} failed: {errors}\n{}", String::from_utf8_lossy(&output.stdout));
     output.stdout
+}
+
+/// Runs a program of `tests/java` over the input, with Kafka's client and its codecs, and returns what it prints.
+pub(crate) fn java(program: &str, input: String) -> String {
+    let mut path = kafka_jar("kafka-clients", RELEASE).display().to_string();
+    for (group, artifact, version) in CODECS {
+        write!(path, ":{}", jar(group, artifact, version).display()).unwrap();
+    }
+    let mut java = Command::new("java")
+        .args(["-cp", &path])
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/java").join(program))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("java can be run");
+    let mut stdin = java.stdin.take().expect("it is piped");
+    // From another thread, because the program answers while it reads.
+    let feeder = thread::spawn(move || stdin.write_all(input.as_bytes()));
+    let output = java.wait_with_output().expect("java ends");
+    assert!(output.status.success(), "{program} failed: {}", String::from_utf8_lossy(&output.stderr));
+    feeder.join().expect("the feeder does not panic").expect("the program reads all its input");
+    String::from_utf8(output.stdout).expect("it prints ASCII")
 }
 
 /// All message definitions of an artifact.

@@ -75,6 +75,13 @@ pub struct Slice {
 }
 
 impl Slice {
+    /// A copy of `bytes` in memory of its own, which no pool counts: for what is made for one answer.
+    #[must_use]
+    pub fn copied(bytes: &[u8]) -> Slice {
+        let len = bytes.len().max(1).next_multiple_of(BLOCK_BYTES);
+        ChunkWriter { chunk: Arc::new(Chunk::allocate(len)), filled: 0 }.append(bytes)
+    }
+
     /// The bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {

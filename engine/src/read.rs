@@ -259,6 +259,26 @@ impl Store {
         }
     }
 
+    /// The segments of a partition that hold records, oldest first: the first offset of each that can be read, and its
+    /// largest timestamp, in ms.
+    pub async fn segment_starts(&self, slot: Slot) -> Result<Vec<(i64, i64)>, ReadError> {
+        let bases: Vec<i64> = {
+            let state = self.state();
+            let log = &state.live(slot).ok_or(ReadError::UnknownPartition)?.log;
+            log.segments.iter().filter(|s| s.end_pos > 0 && s.end_offset > log.log_start).map(|s| s.base).collect()
+        };
+        let mut starts = Vec::with_capacity(bases.len());
+        for base in bases {
+            self.load_index(slot, base).await?;
+            let state = self.state();
+            let log = &state.live(slot).ok_or(ReadError::UnknownPartition)?.log;
+            let Some(at) = log.find_base(base) else { continue };
+            let Some(index) = &log.segments[at].index else { continue };
+            starts.push((base.max(log.log_start), index.max_timestamp_ms()));
+        }
+        Ok(starts)
+    }
+
     /// One read from wherever the bytes are.
     pub async fn read_any(&self, slot: Slot, offset: i64) -> Result<ReadData, ReadError> {
         let max_bytes = self.state().options.limits.chunk_bytes / 2;

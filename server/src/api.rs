@@ -22,7 +22,8 @@ use crate::shard::Shard;
 pub struct Api {
     /// Which.
     pub key: ApiKey,
-    /// The oldest version served.
+    /// The oldest version served. Below [`ApiInfo::kafka_min_version`](wire::api::ApiInfo::kafka_min_version) are versions
+    /// that Kafka 4 has dropped and Kafka 3.9 served: for clients older than that, and advertised like all others.
     pub min: i16,
     /// The newest version served.
     pub max: i16,
@@ -64,9 +65,9 @@ macro_rules! controller {
 
 /// The table, ascending by key.
 pub static APIS: &[Api] = &[
-    Api { key: ApiKey::Produce, min: 3, max: 13, handler: Handler::Produce },
-    Api { key: ApiKey::Fetch, min: 4, max: 18, handler: Handler::Fetch },
-    Api { key: ApiKey::ListOffsets, min: 1, max: 11, handler: task!(list_offsets) },
+    Api { key: ApiKey::Produce, min: 0, max: 13, handler: Handler::Produce },
+    Api { key: ApiKey::Fetch, min: 0, max: 18, handler: Handler::Fetch },
+    Api { key: ApiKey::ListOffsets, min: 0, max: 11, handler: task!(list_offsets) },
     Api { key: ApiKey::Metadata, min: 0, max: 13, handler: task!(metadata) },
     Api { key: ApiKey::OffsetCommit, min: 2, max: 10, handler: task!(group_offsets::handle_commit) },
     Api { key: ApiKey::OffsetFetch, min: 1, max: 10, handler: task!(group_offsets::handle_fetch) },
@@ -78,8 +79,8 @@ pub static APIS: &[Api] = &[
     Api { key: ApiKey::DescribeGroups, min: 0, max: 6, handler: task!(group_admin::handle_describe) },
     Api { key: ApiKey::ListGroups, min: 0, max: 5, handler: task!(group_admin::handle_list) },
     Api { key: ApiKey::ApiVersions, min: 0, max: 4, handler: task!(api_versions) },
-    Api { key: ApiKey::CreateTopics, min: 2, max: 7, handler: controller!(create_topics::handle) },
-    Api { key: ApiKey::DeleteTopics, min: 1, max: 6, handler: controller!(delete_topics::handle) },
+    Api { key: ApiKey::CreateTopics, min: 0, max: 7, handler: controller!(create_topics::handle) },
+    Api { key: ApiKey::DeleteTopics, min: 0, max: 6, handler: controller!(delete_topics::handle) },
     Api { key: ApiKey::DeleteRecords, min: 0, max: 2, handler: task!(delete_records) },
     Api { key: ApiKey::InitProducerId, min: 0, max: 5, handler: task!(init_producer_id) },
     Api { key: ApiKey::OffsetForLeaderEpoch, min: 2, max: 4, handler: task!(offset_for_leader_epoch) },
@@ -247,13 +248,19 @@ impl fmt::Debug for Handler {
 mod tests {
     use super::*;
 
+    /// The APIs that are served to clients older than those of Kafka 4, from version 0 on.
+    const LEGACY: [ApiKey; 5] =
+        [ApiKey::Produce, ApiKey::Fetch, ApiKey::ListOffsets, ApiKey::CreateTopics, ApiKey::DeleteTopics];
+
     #[test]
     fn the_table_is_ascending_and_serves_what_kafka_serves() {
         assert!(APIS.is_sorted_by_key(|api| api.key.key()));
         for api in APIS {
             let info = api.key.info();
+            let min = if LEGACY.contains(&api.key) { 0 } else { info.kafka_min_version };
             let max = info.max_version - i16::from(info.latest_unstable);
-            assert_eq!((api.min, api.max), (info.kafka_min_version, max), "{}", api.key);
+            assert_eq!((api.min, api.max), (min, max), "{}", api.key);
+            assert!(api.min >= info.min_version, "{}: the field tables lack version {}", api.key, api.min);
             assert!(info.on_broker, "{}", api.key);
         }
     }

@@ -72,5 +72,10 @@ pub const PENDING_MEMBERS: usize = 10_000;
 
 const _: () = assert!(COORDINATOR_BATCH_BYTES + engine::limits::MIN_BATCH_BYTES <= 1_048_588);
 
+/// Bytes of records in one answer to a Fetch of a client that knows no batches of magic 2, beside the message that crosses
+/// the bound. Each is converted, so that it is memory of its own and not a piece of the log; and up to version 2 the client
+/// gives no limit for the whole answer.
+pub const CONVERTED_FETCH_BYTES: usize = 8 << 20;
+
 // An answer of the common size never crosses both bounds at once.
 const _: () = assert!(UNSENT_BYTES >= SEND_BYTES);

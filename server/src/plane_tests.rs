@@ -44,6 +44,7 @@ use crate::limits::{MAILBOX_MESSAGES, REQUESTS_IN_FLIGHT, UNSENT_BYTES};
 use crate::services::{ServiceOptions, Services};
 use crate::shard::{Shard, ShardOptions};
 
+mod legacy;
 mod transactions;
 
 /// A broker under test.
@@ -130,6 +131,7 @@ impl Broker {
         for (index, partition) in topic.partitions.iter().enumerate() {
             let key = PartitionKey { topic_id: topic.id.0, partition: index as u32 };
             let config = PartitionConfig {
+                segment_bytes: topic.settings.segment_bytes as u64,
                 max_message_bytes: topic.settings.max_message_bytes as u32,
                 log_append_time: topic.settings.log_append_time,
                 timestamp_after_max_ms: topic.settings.timestamp_after_max_ms,

@@ -1,4 +1,4 @@
-//! CreateTopics (key 19), versions 2 to 7.
+//! CreateTopics (key 19), versions 0 to 7.
 //!
 //! - A topic is created with a number of partitions or with the brokers of each partition. -1 for both numbers means
 //!   the broker's defaults. There is one broker, so every partition has one replica.

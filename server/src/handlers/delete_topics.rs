@@ -1,4 +1,4 @@
-//! DeleteTopics (key 20), versions 1 to 6.
+//! DeleteTopics (key 20), versions 0 to 6.
 //!
 //! - Topics are deleted by name or, from version 6, by id. Their records are gone at once.
 //! - Refused: topics that do not exist, that occur twice, or that have both a name and an id; everything where

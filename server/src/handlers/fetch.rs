@@ -1,4 +1,5 @@
-//! Fetch (key 1), versions 4 to 18: reads records from many partitions, and waits for them if there are not enough.
+//! Fetch (key 1), versions 0 to 18: reads records from many partitions, and waits for them if there are not enough. Up to
+//! version 3 what was read becomes message sets in the end, see `legacy`.
 //!
 //! What is in memory is answered in the turn in which the request arrives, with slices of the chunks as the response's
 //! parts: no record is copied. Otherwise the request becomes a task: it reads from disk, asks the cores that own the
@@ -31,13 +32,17 @@ use wire::header::RequestHeader;
 
 use super::epochs::{check_epoch, end_of_epoch};
 use super::fetch_session::{Answered, Context, NO_SESSION, SessionRequest, Sessions, TopicRef, Wanted};
+use super::legacy::fetch::{self as legacy, Converted};
 use super::produce_rules::stored_codec;
 use crate::api::{RequestError, begin_response};
 use crate::connection::Connection;
 use crate::connection::responses::{Reply, Ticket};
-use crate::limits::SWEEP_MS;
+use crate::limits::{CONVERTED_FETCH_BYTES, SWEEP_MS};
 use crate::router::Cancelled;
 use crate::shard::Shard;
+
+/// The first version whose records are batches of magic 2 (KIP-98).
+const MAGIC_2_FROM: i16 = 4;
 
 /// The first version that may carry zstd (KIP-110).
 const ZSTD_FROM: i16 = 10;
@@ -144,7 +149,7 @@ pub(crate) fn begin(
         Err(error) => return connection.respond(0, |out| refuse(header, error, out)),
     };
     let has_read = fetch.read_here(shard);
-    if has_read && fetch.is_enough() {
+    if has_read && fetch.is_enough() && fetch.version >= MAGIC_2_FROM {
         connection.respond_whole(fetch.answer(shard)?);
         return Ok(());
     }
@@ -189,7 +194,11 @@ impl Fetch {
         };
         let sessions = &mut shard.0.fetch.borrow_mut().sessions;
         let context = sessions.begin(session, &mut wanted, &forgotten, now_ms(shard))?;
-        let max_bytes = (view.max_bytes.max(0) as usize).min(shard.options().fetch_max_bytes);
+        let mut max_bytes = (view.max_bytes.max(0) as usize).min(shard.options().fetch_max_bytes);
+        if header.version < MAGIC_2_FROM {
+            max_bytes = max_bytes.min(CONVERTED_FETCH_BYTES);
+            legacy::rotate(&mut wanted, header.version, shard.reactor().random());
+        }
         Ok(Fetch {
             version: header.version,
             correlation_id: header.correlation_id,
@@ -315,13 +324,43 @@ impl Fetch {
             self.read(shard).await;
         }
         let is_over = || shard.reactor().now_ns() >= deadline_ns || connection.is_closed() || shard.0.stopping.get();
-        while !self.is_enough() && !is_over() {
-            self.wait(shard, &wake, deadline_ns).await;
+        loop {
+            while !self.is_enough() && !is_over() {
+                self.wait(shard, &wake, deadline_ns).await;
+                self.read(shard).await;
+            }
+            if self.version >= MAGIC_2_FROM || !self.convert(shard).await {
+                break;
+            }
             self.read(shard).await;
         }
         connection.forget_on_close(ticket);
         wake.close();
         self.answer(shard)
+    }
+
+    /// Makes message sets of what was read. True when some partition had nothing that a message can say: it is to be read
+    /// again, behind that.
+    async fn convert(&mut self, shard: &Shard) -> bool {
+        let mut again = false;
+        let mut budget = Budget::new(self.max_bytes);
+        for (wanted, got) in self.wanted.iter_mut().zip(&mut self.got) {
+            let data = std::mem::take(&mut got.data);
+            if data.bytes == 0 || budget.left == 0 && !budget.first {
+                continue;
+            }
+            let room = budget.of(wanted.max_bytes.max(0) as usize);
+            match legacy::convert(shard, &data, self.version, wanted.offset, room).await {
+                Ok(Converted::Set(data)) => got.data = data,
+                Ok(Converted::Nothing { next }) => {
+                    wanted.offset = next;
+                    again = true;
+                }
+                Err(error) => *got = Got::failed(error),
+            }
+            budget.spend(got.data.bytes);
+        }
+        again
     }
 
     /// Waits until one of the partitions may have something new, or until `until_ns`.

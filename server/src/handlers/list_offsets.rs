@@ -1,5 +1,7 @@
-//! ListOffsets (key 2), versions 1 to 11: the offset that a timestamp, or one of the named points of a log, stands for.
+//! ListOffsets (key 2), versions 0 to 11: the offset that a timestamp, or one of the named points of a log, stands for.
 //! Each partition's owner answers for it.
+//!
+//! Version 0 asks for several offsets, see `legacy`.
 //!
 //! There is no tiered storage, so the earliest local offset is the earliest, and what is tiered ends before the first.
 
@@ -12,6 +14,7 @@ use wire::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOf
 use wire::messages::{ListOffsetsRequest, ListOffsetsResponse};
 
 use super::epochs::check_epoch;
+use super::legacy;
 use super::places::{self, Place};
 use crate::api::{Request, RequestError};
 use crate::connection::responses::Reply;
@@ -19,8 +22,8 @@ use crate::limits::DECOMPRESSED_BYTES;
 use crate::shard::Shard;
 
 /// Timestamps that stand for points of a log (`ListOffsetsRequest` in Kafka), and the version from which they do.
-const LATEST: i64 = -1;
-const EARLIEST: i64 = -2;
+pub(super) const LATEST: i64 = -1;
+pub(super) const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
@@ -38,7 +41,7 @@ const SINCE: [(i64, i16); 6] = [
 const EPOCHS_FROM: i16 = 4;
 
 /// The replica id of a client.
-const CONSUMER: i32 = -1;
+pub(super) const CONSUMER: i32 = -1;
 
 /// What is asked of a partition.
 #[derive(Debug, Clone, Copy)]
@@ -71,6 +74,9 @@ const NOTHING: Found = Found { timestamp: -1, offset: -1, leader_epoch: -1 };
 
 /// Answers a request.
 pub async fn handle(shard: Shard, request: Request) -> Result<Reply, RequestError> {
+    if request.version < legacy::list_offsets::ONE_OFFSET_FROM {
+        return legacy::list_offsets::handle(shard, request).await;
+    }
     let asked: ListOffsetsRequest<'_> = request.decode()?;
     let reader = match (asked.replica_id, asked.isolation_level) {
         (CONSUMER, 1) => Reader::Committed,
@@ -185,7 +191,7 @@ fn first_batch(data: &ReadData) -> Option<BatchView<'_>> {
     BatchView::parse(data.slices.first()?.as_bytes()).ok()
 }
 
-fn error_of(error: ReadError) -> ErrorCode {
+pub(super) fn error_of(error: ReadError) -> ErrorCode {
     match error {
         ReadError::UnknownPartition => ErrorCode::UnknownTopicOrPartition,
         ReadError::OutOfRange => ErrorCode::OffsetNotAvailable,

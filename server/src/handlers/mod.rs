@@ -21,6 +21,7 @@ pub mod group_calls;
 pub mod group_membership;
 pub mod group_offsets;
 pub mod init_producer_id;
+mod legacy;
 pub mod list_offsets;
 pub mod metadata;
 pub mod offset_for_leader_epoch;

@@ -1,4 +1,5 @@
-//! Produce (key 0), versions 3 to 13: appends one batch to each partition named.
+//! Produce (key 0), versions 0 to 13: appends one batch to each partition named. Up to version 2 the records are a message
+//! set, which `legacy` makes a batch of.
 //!
 //! A request is handled in the turn in which it arrives. Batches for partitions of this core are appended by a plain call
 //! and answered at once, with the commit as a gate; batches for other cores go there as messages, and the answer is
@@ -27,8 +28,8 @@ use wire::error::ErrorCode;
 use wire::header::RequestHeader;
 use wire::produce::{ProduceResponseWriter, ProduceView, ProducedPartition, RecordFailure, TopicRef};
 
-use super::places;
 use super::produce_rules::{self as rules, Checked, Refusal, Terms};
+use super::{legacy, places};
 use crate::api::{RequestError, begin_response, end_response};
 use crate::connection::responses::{Gate, Reply, Ticket};
 use crate::connection::{Connection, Step};
@@ -83,6 +84,8 @@ enum State {
     },
     Appended(Appended),
     Refused(Refusal),
+    /// A message set without messages, which only old versions may send: a success that appends nothing.
+    Nothing,
 }
 
 /// Where a batch's bytes are.
@@ -275,12 +278,19 @@ fn finish_job(shard: &Shard, mut job: Job) {
 /// Checks what the header of a batch says, and finds where it goes.
 fn check(topic: &Topic, index: i32, records: Option<&[u8]>, frame: &[u8], terms: Terms<'_>) -> Result<State, Refusal> {
     let place = places::place(topic, index)?;
-    let batch = match rules::check(topic, records, terms)? {
-        Checked::AsItIs(batch) => {
-            let start = batch.as_ptr().addr() - frame.as_ptr().addr();
-            Batch::InFrame(start..start + batch.len())
+    let batch = if terms.version >= rules::MAGIC_2_FROM {
+        match rules::check(topic, records, terms)? {
+            Checked::AsItIs(batch) => {
+                let start = batch.as_ptr().addr() - frame.as_ptr().addr();
+                Batch::InFrame(start..start + batch.len())
+            }
+            Checked::Rewritten(batch) => Batch::Own(batch.into()),
         }
-        Checked::Rewritten(batch) => Batch::Own(batch.into()),
+    } else {
+        match legacy::produce::check(topic, records, terms)? {
+            Some(batch) => Batch::Own(batch.into()),
+            None => return Ok(State::Nothing),
+        }
     };
     Ok(State::Checked { core: place.core, slot: place.slot, leader_epoch: place.leader_epoch, batch })
 }
@@ -308,7 +318,7 @@ fn explain(shard: &Shard, work: &Work, at: usize, frame: &[u8], error: AppendErr
 impl Work {
     /// What a request that wants no response comes to: any failure ends the connection, as the only way to tell.
     fn confirm(&self) -> Result<(), RequestError> {
-        match self.entries.iter().all(|entry| matches!(entry.state, State::Appended(_))) {
+        match self.entries.iter().all(|entry| matches!(entry.state, State::Appended(_) | State::Nothing)) {
             true => Ok(()),
             false => Err(RequestError::FailedWithoutAcks),
         }
@@ -355,6 +365,9 @@ impl Entry {
                     error_message: detail.map(|detail| detail.message.as_str()),
                     ..ProducedPartition::default()
                 })?;
+            }
+            State::Nothing => {
+                writer.partition(&ProducedPartition { index: self.index, ..ProducedPartition::default() })?;
             }
             State::Checked { .. } | State::Sent { .. } => unreachable!("a response is encoded when all is settled"),
         }

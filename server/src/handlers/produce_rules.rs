@@ -12,8 +12,11 @@ use crate::limits::{DECOMPRESSED_BYTES, RECORD_ERRORS};
 /// The client id with which Kafka's own tools may write to internal topics.
 const ADMIN_CLIENT: &str = "__admin_client";
 
+/// The first version of Produce whose records are batches of magic 2 (KIP-98).
+pub(super) const MAGIC_2_FROM: i16 = 3;
+
 /// The first version of Produce that allows zstd (KIP-110).
-const ZSTD_FROM: i16 = 7;
+pub(super) const ZSTD_FROM: i16 = 7;
 
 /// What a message set of any magic has in front of its magic, and the magic: below this there is no batch.
 const UP_TO_MAGIC: usize = layout::MAGIC + 1;

@@ -168,18 +168,6 @@ impl<'o> FetchResponseWriter<'o> {
         Ok(position)
     }
 
-    /// Writes one partition with its records, for those that are made for this response.
-    pub fn partition_with_records(
-        &mut self,
-        partition: &FetchedPartition<'_>,
-        records: &[u8],
-    ) -> Result<(), EncodeError> {
-        let position = self.partition(&FetchedPartition { records_len: Some(records.len()), ..*partition })?;
-        self.spliced -= records.len();
-        self.out.splice(position..position, records.iter().copied());
-        Ok(())
-    }
-
     fn partition_tags(&mut self, partition: &FetchedPartition<'_>) {
         /// An `i32`, an `i64` and no tags, in bytes.
         const EPOCH_END_SIZE: u32 = 13;

@@ -373,32 +373,6 @@ fn responses_as_the_generated_codec_writes_them() {
     }
 }
 
-/// What is made for the response stands where the sender would have spliced it in.
-#[test]
-fn records_made_for_the_response() {
-    for version in [0, 3, 12] {
-        let partition = FetchedPartition { high_watermark: 5, ..FetchedPartition::default() };
-        let write = |spliced: bool| {
-            let mut out = vec![0; 4];
-            let mut writer = FetchResponseWriter::new(&mut out, version, 0, ErrorCode::None, 0, 1).unwrap();
-            writer.topic(TopicRef::Name("t"), 1).unwrap();
-            let mut at = 0;
-            if spliced {
-                at = writer.partition(&FetchedPartition { records_len: Some(3), ..partition }).unwrap();
-            } else {
-                writer.partition_with_records(&partition, b"abc").unwrap();
-            }
-            let total = writer.finish(0, &[]).unwrap();
-            if spliced {
-                out.splice(at..at, *b"abc");
-            }
-            assert_eq!(out.len(), total);
-            out
-        };
-        assert_eq!(write(false), write(true), "version {version}");
-    }
-}
-
 #[test]
 fn response_by_hand() {
     let mut out = vec![0; 4];

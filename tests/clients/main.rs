@@ -6,5 +6,6 @@
 mod go;
 mod java;
 mod kcat;
+mod legacy;
 mod node;
 mod python;

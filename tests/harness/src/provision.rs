@@ -29,6 +29,34 @@ pub fn python(name: &str) -> PathBuf {
     dir.join("bin/python")
 }
 
+/// The jars of `[maven.NAME]` and of all that they need, as a class path.
+pub fn maven(name: &str) -> String {
+    let artifacts = pinned(&["maven", name]);
+    let coordinates: Vec<String> =
+        artifacts.iter().map(|(artifact, version)| format!("{artifact}:{version}")).collect();
+    let dir = cache::once(name, &format!("{coordinates:?}"), |dir| {
+        let dependencies: String = artifacts
+            .iter()
+            .map(|(artifact, version)| {
+                let (group, artifact) = artifact.split_once(':').expect("an artifact is named GROUP:NAME");
+                let coordinates = [("groupId", group), ("artifactId", artifact), ("version", version)];
+                let fields: String = coordinates.iter().map(|(tag, text)| format!("<{tag}>{text}</{tag}>")).collect();
+                format!("<dependency>{fields}</dependency>")
+            })
+            .collect();
+        let project = format!(
+            "<project><modelVersion>4.0.0</modelVersion><groupId>weir</groupId><artifactId>clients</artifactId>\
+             <version>1</version><dependencies>{dependencies}</dependencies></project>\n"
+        );
+        write(&dir.join("pom.xml"), &project);
+        let mut maven = Command::new("mvn");
+        maven.current_dir(dir).args(["-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=jars"]);
+        output_of(&mut maven, "mvn must be installed and reach Maven Central (Debian: apt-get install maven)");
+    });
+    report(name, &coordinates.join(", "));
+    format!("{}/*", dir.join("jars").display())
+}
+
 /// The directory of the program in `tests/clients/node` next to the packages of `[node]`.
 pub fn node(program: &str) -> PathBuf {
     let packages = pinned(&["node"]);

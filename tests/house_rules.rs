@@ -49,7 +49,7 @@ const ENGINE_LAYERS: &[&[&str]] = &[
 const SERVER_LAYERS: &[&[&str]] = &[
     &["exit"],
     &["broker"],
-    &["assembly", "listener"],
+    &["assembly", "listener", "compatibility"],
     &["connection", "api", "handlers", "router", "shard", "controller", "services", "markers", "coordinator"],
     &["group"],
     &["state_machine"],

@@ -4,6 +4,7 @@ pub mod api;
 pub mod assembly;
 pub mod broker;
 pub mod catalog;
+pub mod compatibility;
 pub mod config;
 pub mod connection;
 pub mod controller;

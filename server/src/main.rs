@@ -5,6 +5,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use server::broker;
+use server::compatibility;
 use server::config::load::load;
 use server::config::options::Options;
 use server::config::{cli, docs};
@@ -16,14 +17,17 @@ use tracing::{Level, error, info};
 fn main() -> ExitCode {
     let matches = cli::command().get_matches();
     let exit = match cli::invocation(&matches) {
-        cli::Invocation::Config => {
-            // A reader that has seen enough closes the pipe: no error.
-            let _ = std::io::stdout().write_all(docs::markdown().as_bytes());
-            Exit::Clean
-        }
+        cli::Invocation::Config => print(&docs::markdown()),
+        cli::Invocation::Compatibility => print(&compatibility::markdown()),
         cli::Invocation::Serve(flags) => serve(&flags),
     };
     ExitCode::from(exit.code())
+}
+
+fn print(page: &str) -> Exit {
+    // A reader that has seen enough closes the pipe: no error.
+    let _ = std::io::stdout().write_all(page.as_bytes());
+    Exit::Clean
 }
 
 fn serve(flags: &[(String, String)]) -> Exit {

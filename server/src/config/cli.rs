@@ -11,6 +11,8 @@ pub enum Invocation {
     Serve(Vec<(String, String)>),
     /// Print the documentation of all settings.
     Config,
+    /// Print what of Kafka's protocol is served.
+    Compatibility,
 }
 
 /// The parser. Its long help (`--help`) has every setting, the short one (`-h`) those of [`Group::Broker`].
@@ -29,6 +31,7 @@ pub fn command() -> Command {
         .after_help("The command line wins over the environment (WEIR_…), which wins over the file.")
         .subcommand(Command::new("serve").about("Run the broker (the default)"))
         .subcommand(Command::new("config").about("Print all settings with their defaults, as Markdown"))
+        .subcommand(Command::new("compatibility").about("Print which APIs and versions are served, as Markdown"))
         .arg(file)
         .args(SETTINGS.iter().map(argument))
 }
@@ -38,8 +41,10 @@ pub fn command() -> Command {
 pub fn invocation(matches: &ArgMatches) -> Invocation {
     // Global flags are visible in the subcommand's matches wherever they stood.
     let (name, inner) = matches.subcommand().unwrap_or(("serve", matches));
-    if name == "config" {
-        return Invocation::Config;
+    match name {
+        "config" => return Invocation::Config,
+        "compatibility" => return Invocation::Compatibility,
+        _ => {}
     }
     let names = SETTINGS.iter().map(|setting| setting.flag.as_str()).chain([CONFIG_FLAG]);
     let value = |name: &str| inner.get_one::<String>(name).map(|value| (name.to_owned(), value.clone()));
@@ -92,6 +97,7 @@ mod tests {
             assert_eq!(parse(arguments).unwrap(), expected, "{arguments:?}");
         }
         assert_eq!(parse(&["weir", "config"]).unwrap(), Invocation::Config);
+        assert_eq!(parse(&["weir", "compatibility"]).unwrap(), Invocation::Compatibility);
         assert_eq!(parse(&["weir", "--log-retention-ms", "-1"]).unwrap(), serve(&[("log-retention-ms", "-1")]));
     }
 

@@ -33,6 +33,7 @@ const ENGINE_LAYERS: &[&[&str]] = &[
         "checkpoint",
         "recovery",
         "retention",
+        "compaction",
         "read",
         "markers",
         "journal_files",

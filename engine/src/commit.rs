@@ -311,9 +311,8 @@ impl Store {
         let Some(partition) = state.partition_mut(slot) else { return Ok(None) };
         let Some(at) = partition.log.find_base(base) else { return Ok(None) };
         let segment = &mut partition.log.segments[at];
-        segment.file = Some(file.clone());
         segment.allocated = segment.allocated.max(allocated);
-        Ok(Some(file))
+        Ok(Some(segment.file.get_or_insert(file).clone()))
     }
 
     /// Opens a segment's file; makes it when the caller is going to write. None when the segment is gone.
@@ -390,6 +389,7 @@ async fn allocate(reactor: &Reactor, file: &File, ahead: u64, end: u64) -> io::R
 /// Between two attempts to get space on a full disk, in ns.
 const FULL_DISK_PAUSE_NS: u64 = 500_000_000;
 
-fn is_full(error: &io::Error) -> bool {
+/// There is no space on the disk.
+pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -3,6 +3,8 @@
 //! Kafka keeps two memory-mapped files per segment for this; here it is one vector that can be rebuilt from the batch
 //! headers at any time, so nothing depends on it for correctness.
 
+use wire::batch::BatchView;
+
 /// One indexed batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct IndexEntry {
@@ -44,6 +46,14 @@ impl Index {
             self.max_timestamp_ms = max_timestamp_ms;
             self.max_timestamp_batch = base_offset;
         }
+    }
+
+    /// As [`Index::note`], for a batch as it is stored. One whose records compaction has taken is no answer to a search by
+    /// time.
+    pub(crate) fn note_batch(&mut self, segment_base: i64, batch: &BatchView<'_>, pos: u64, interval: u32) {
+        let has_records = batch.record_count() > 0;
+        let max_timestamp_ms = if has_records { batch.max_timestamp() } else { i64::MIN };
+        self.note(segment_base, batch.base_offset(), pos, max_timestamp_ms, interval);
     }
 
     /// A position at or before the batch that holds `offset`, from which a walk over batch headers finds it.

@@ -3,6 +3,7 @@
 pub mod cache;
 mod checkpoint;
 mod commit;
+mod compaction;
 mod direct;
 mod gather;
 mod index;
@@ -28,6 +29,7 @@ pub mod store;
 mod transactions;
 
 pub use commit::StoreFailed;
+pub use compaction::{Compacted, CompactionOptions};
 pub use journal::PartitionKey;
 pub use lifecycle::PartitionSpec;
 pub use partition::{AppendError, Appended, Origin, PartitionConfig};

@@ -8,6 +8,7 @@ use wire::batch::{BatchView, TimestampType};
 
 use crate::checkpoint::{checksummed, write_file};
 use crate::commit::StoreFailed;
+use crate::compaction;
 use crate::gather::FullChunk;
 use crate::index::Index;
 use crate::io::Open;
@@ -76,7 +77,9 @@ impl Store {
                     return Err(in_use("it holds records of another partition"));
                 }
                 leftovers.push(dir.join(name));
-            } else if segment::producers_base_of(name).or_else(|| segment::aborted_base_of(name)).is_some() {
+            } else if segment::producers_base_of(name).or_else(|| segment::aborted_base_of(name)).is_some()
+                || name == compaction::CLEANER_OFFSET
+            {
                 leftovers.push(dir.join(name));
             }
         }
@@ -105,6 +108,7 @@ impl Store {
             ProducerTable::new(limits.producers_per_partition),
         );
         seed.aborted.iter().for_each(|base| partition.transactions.add_stored(*base));
+        partition.cleaned_to = compaction::read_cleaner_offset(reactor, &seed.dir).await?;
         self.restore(&mut partition, &segments, active.base).await?;
         let mut rest = Vec::new();
         if active.end_pos > 0 {
@@ -123,7 +127,7 @@ impl Store {
                     }
                     offset = batch.last_offset() + 1;
                     partition.replay(&batch, active.base);
-                    active.replay(&batch, pos, limits.index_interval_bytes);
+                    active.note_stored(&batch, pos, limits.index_interval_bytes);
                 }
                 if pos + piece.len() as u64 > active.flushed {
                     rest.extend_from_slice(&piece.as_bytes()[active.flushed.saturating_sub(pos) as usize..]);
@@ -310,10 +314,10 @@ impl Partition {
 }
 
 impl Segment {
-    /// Takes note of a batch of the active segment that an earlier run appended at `pos`.
-    fn replay(&mut self, batch: &BatchView<'_>, pos: u64, interval: u32) {
+    /// Takes note of a batch that is in the segment's file, at `pos`.
+    pub(crate) fn note_stored(&mut self, batch: &BatchView<'_>, pos: u64, interval: u32) {
         if let Some(index) = &mut self.index {
-            index.note(self.base, batch.base_offset(), pos, batch.max_timestamp(), interval);
+            index.note_batch(self.base, batch, pos, interval);
         }
         self.first_timestamp_ms.get_or_insert(batch.max_timestamp());
         self.last_append_ms = self.last_append_ms.max(batch.max_timestamp());

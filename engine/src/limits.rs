@@ -45,6 +45,14 @@ pub const MIN_BATCH_BYTES: usize = 61;
 /// flight when they are idempotent, so five are enough to answer any retry.
 pub const PRODUCER_BATCHES: usize = 5;
 
+/// Bytes that one compressed batch may have when its records are looked at: as much as `message.max.bytes` of data that
+/// compresses 100 times. The broker refuses larger ones where it has to look at them itself.
+pub const DECOMPRESSED_BYTES: usize = 128 << 20;
+
+/// Bytes of a log that compaction works through in one turn of its core, beside the batch that crosses the bound. At the
+/// speed of the slowest codec, which a rewrite needs twice, that is about a millisecond.
+pub const COMPACTION_TURN_BYTES: usize = 32 << 10;
+
 /// Bounds that an operator, a machine or a test chooses.
 #[derive(Debug, Clone)]
 pub struct Limits {

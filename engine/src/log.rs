@@ -320,6 +320,19 @@ impl Log {
         self.segments.drain(..keep).collect()
     }
 
+    /// Puts a compacted segment in the place of those at `range`, which are sealed. What memory has of them, and of all before
+    /// them, is forgotten: it is not what the log is any more.
+    pub(crate) fn replace(&mut self, range: Range<usize>, segment: Segment) {
+        let old = || self.segments.range(range.clone());
+        assert!(segment.sealed && old().all(|old| old.sealed), "only what is complete is compacted");
+        assert!(old().next().is_some_and(|old| old.base == segment.base));
+        assert!(old().next_back().is_some_and(|old| old.end_offset == segment.end_offset));
+        let in_memory = self.hot.partition_point(|hot| hot.end_offset <= segment.end_offset);
+        self.hot.drain(..in_memory);
+        self.segments.drain(range.start + 1..range.end);
+        self.segments[range.start] = segment;
+    }
+
     /// Asserts that the positions are in order, `flushed ≤ durable ≤ end`, in every segment that can still change.
     pub(crate) fn check(&self) {
         let end = self.end();

@@ -24,6 +24,17 @@ pub struct PartitionConfig {
     pub retention_bytes: i64,
     /// `cleanup.policy` contains `delete`.
     pub delete_by_retention: bool,
+    /// `cleanup.policy` contains `compact`.
+    pub compact: bool,
+    /// `min.cleanable.dirty.ratio`: the part of the log that must be dirty before it is compacted, 0 to 1.
+    pub min_cleanable_dirty_ratio: f64,
+    /// `min.compaction.lag.ms`: records younger than this stay.
+    pub min_compaction_lag_ms: i64,
+    /// `max.compaction.lag.ms`: a log with a dirty record older than this is compacted in any case. Segments are rolled
+    /// at this age too.
+    pub max_compaction_lag_ms: i64,
+    /// `delete.retention.ms`: how long compaction keeps tombstones and the ends of transactions.
+    pub delete_retention_ms: i64,
     /// `max.message.bytes`: the largest batch, in bytes.
     pub max_message_bytes: u32,
     /// `message.timestamp.type` is LogAppendTime.
@@ -45,6 +56,11 @@ impl Default for PartitionConfig {
             retention_ms: 7 * 24 * 3_600_000,
             retention_bytes: -1,
             delete_by_retention: true,
+            compact: false,
+            min_cleanable_dirty_ratio: 0.5,
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: i64::MAX,
+            delete_retention_ms: 24 * 3_600_000,
             max_message_bytes: 1_048_588,
             log_append_time: false,
             timestamp_before_max_ms: i64::MAX,
@@ -151,6 +167,10 @@ pub(crate) struct Partition {
     pub(crate) watches: Vec<(i64, Notify)>,
     /// Readers that wait for the last stable offset to be above an offset.
     pub(crate) stable_watches: Vec<(i64, Notify)>,
+    /// Compaction has covered what is below this offset.
+    pub(crate) cleaned_to: i64,
+    /// Compaction has met something that it cannot read, and leaves the partition alone.
+    pub(crate) is_uncleanable: bool,
 }
 
 /// Where a batch went, and when.
@@ -189,6 +209,8 @@ impl Partition {
             snapshots: Vec::new(),
             watches: Vec::new(),
             stable_watches: Vec::new(),
+            cleaned_to: 0,
+            is_uncleanable: false,
         }
     }
 
@@ -260,8 +282,12 @@ impl Partition {
             return false;
         }
         let time_ms = if self.config.log_append_time { now_ms } else { max_timestamp_ms };
-        let too_old =
-            active.first_timestamp_ms.is_some_and(|first| time_ms.saturating_sub(first) > self.config.segment_ms);
+        let max_age_ms = match self.config.compact {
+            // The segment that is appended to is not compacted.
+            true => self.config.segment_ms.min(self.config.max_compaction_lag_ms),
+            false => self.config.segment_ms,
+        };
+        let too_old = active.first_timestamp_ms.is_some_and(|first| time_ms.saturating_sub(first) > max_age_ms);
         // Offsets are stored relative to the base in 31 bits, in Kafka's indexes as in ours.
         let offsets_full = active.end_offset + i64::from(records) - active.base > i64::from(i32::MAX);
         active.end_pos + bytes as u64 > self.config.segment_bytes || too_old || offsets_full

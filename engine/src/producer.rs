@@ -206,6 +206,11 @@ impl ProducerTable {
         begins
     }
 
+    /// Every producer with its epoch and the offset of its newest record, in no order.
+    pub(crate) fn last_records(&self) -> impl Iterator<Item = (i64, i16, Option<i64>)> {
+        self.producers.iter().map(|(id, p)| (*id, p.epoch, p.batches.back().map(|batch| batch.last_offset)))
+    }
+
     /// Checks a marker. Under transaction version 2 every transaction ends with an epoch of its own, so one that is not
     /// above the last is late (KIP-1228), unless it is the repetition of the marker that has ended the transaction.
     pub(crate) fn check_marker(&self, marker: &Marker) -> Result<(), ProducerError> {

@@ -98,6 +98,18 @@ struct Cold {
     end: u64,
     flushed: u64,
     limit: i64,
+    /// As [`Segment::generation`]: positions are good for as long as it stays the same.
+    generation: u32,
+    /// The offset after the segment, if it is one whose batches need not follow each other: compaction leaves gaps in
+    /// sealed segments.
+    sealed_to: Option<i64>,
+}
+
+/// What a segment's file has for a reader.
+enum Piece {
+    Batches(ReadData),
+    /// Compaction has left nothing at or behind the offset. The next segment begins here.
+    NothingBefore(i64),
 }
 
 impl Store {
@@ -146,7 +158,8 @@ impl Store {
         }
     }
 
-    /// Like [`Store::read`], from the segment's file. It reads one segment: a reader at its end comes again.
+    /// Like [`Store::read`], from the segment's file. It reads one segment: a reader at its end comes again. What it gives may
+    /// begin behind `offset` where compaction has removed records.
     pub async fn read_cold(
         &self,
         slot: Slot,
@@ -155,20 +168,52 @@ impl Store {
         max_bytes: usize,
         at_least_one: bool,
     ) -> Result<ReadData, ReadError> {
-        self.load_index(slot, offset).await?;
+        let mut offset = offset;
+        loop {
+            match self.read_segment(slot, isolation, offset, max_bytes, at_least_one).await? {
+                Piece::Batches(data) => return Ok(data),
+                Piece::NothingBefore(next) => offset = next,
+            }
+            if let Read::Hot(data) = self.read(slot, isolation, offset, max_bytes, at_least_one)? {
+                return Ok(data);
+            }
+        }
+    }
+
+    async fn read_segment(
+        &self,
+        slot: Slot,
+        isolation: Isolation,
+        offset: i64,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<Piece, ReadError> {
         let mut skipped = 0;
+        let mut generation = None;
         let chunk_bytes = self.state().options.limits.chunk_bytes;
         let mut wanted = max_bytes.saturating_add(chunk_bytes / 4).min(chunk_bytes - BLOCK_BYTES);
         loop {
-            // Looked up anew each time: a flush may have moved the segment's rest from memory to the file meanwhile.
+            self.load_index(slot, offset).await?;
+            // Looked up anew each time: a flush may have moved the segment's rest from memory to the file meanwhile, or
+            // compaction may have replaced the file.
             let mut cold = self.state().locate(slot, isolation, offset)?;
+            if cold.file.is_none() && cold.flushed > 0 {
+                self.segment_file(slot, cold.base, 0).await.map_err(ReadError::Io)?.ok_or(ReadError::OutOfRange)?;
+                continue;
+            }
+            if generation.replace(cold.generation).is_some_and(|known| known != cold.generation) {
+                skipped = 0;
+            }
             cold.pos += skipped;
+            if let Some(next) = cold.sealed_to.filter(|_| cold.pos == cold.end) {
+                return Ok(Piece::NothingBefore(next));
+            }
             let (slice, from) = self.read_range(slot, &cold, wanted).await?;
             let bytes = &slice.as_bytes()[from..];
-            match find(bytes, offset, cold.limit, max_bytes, at_least_one) {
+            match find(bytes, offset, &cold, max_bytes, at_least_one) {
                 Found::Batches { start, end } => {
                     let slices = if end > start { vec![slice.part(from + start, from + end)] } else { Vec::new() };
-                    return Ok(ReadData { slices, bytes: end - start });
+                    return Ok(Piece::Batches(ReadData { slices, bytes: end - start }));
                 }
                 Found::Broken => return Err(ReadError::Corrupt),
                 // The walk from the index entry used up the buffer: go on behind it.
@@ -176,7 +221,8 @@ impl Store {
                 // The batch is larger than the buffer, or its end has left memory during the read: for the file, or
                 // because the segment is gone.
                 Found::Further { .. } => {
-                    let moved = self.state().locate(slot, isolation, offset)?.flushed != cold.flushed;
+                    let now = self.state().locate(slot, isolation, offset)?;
+                    let moved = now.flushed != cold.flushed || now.generation != cold.generation;
                     match batch_len(bytes) {
                         Some(needed) if needed > wanted || moved => {
                             if cold.pos + needed as u64 > cold.end {
@@ -214,10 +260,13 @@ impl Store {
             offset = start;
             while offset < next_segment.min(high_watermark) {
                 let data = self.read_any(slot, offset).await?;
+                if data.slices.is_empty() {
+                    return Ok(None);
+                }
                 let mut last = offset;
                 for slice in &data.slices {
                     for (from, batch) in batches(slice.as_bytes()) {
-                        if batch.max_timestamp() >= timestamp_ms {
+                        if batch.max_timestamp() >= timestamp_ms && batch.record_count() > 0 {
                             let found = slice.part(from, from + batch.total_len());
                             return Ok(Some(ReadData { bytes: found.len(), slices: vec![found] }));
                         }
@@ -302,33 +351,43 @@ impl Store {
 
     /// Builds the index of the segment that holds `offset` from its file, if it has none.
     pub(crate) async fn load_index(&self, slot: Slot, offset: i64) -> Result<(), ReadError> {
-        let (base, end, interval) = {
-            let state = self.state();
-            let log = &state.live(slot).ok_or(ReadError::UnknownPartition)?.log;
-            if offset < log.segments[0].base {
-                return Err(ReadError::OutOfRange);
+        loop {
+            let (base, end, generation, file, interval) = {
+                let state = self.state();
+                let log = &state.live(slot).ok_or(ReadError::UnknownPartition)?.log;
+                if offset < log.segments[0].base {
+                    return Err(ReadError::OutOfRange);
+                }
+                let segment = &log.segments[log.find_offset(offset)];
+                if segment.index.is_some() {
+                    return Ok(());
+                }
+                let interval = state.options.limits.index_interval_bytes;
+                (segment.base, segment.end_pos, segment.generation, segment.file.clone(), interval)
+            };
+            let Some(file) = file else {
+                self.segment_file(slot, base, 0).await.map_err(ReadError::Io)?.ok_or(ReadError::OutOfRange)?;
+                continue;
+            };
+            let mut index = Index::new();
+            let mut first_timestamp_ms = None;
+            let mut scan = Scan::new(file, base, end, self.state().options.limits.chunk_bytes);
+            while let Some((pos, piece)) = scan.next(&self.shared.reactor).await.map_err(ReadError::Io)? {
+                for (from, batch) in batches(piece.as_bytes()) {
+                    index.note_batch(base, &batch, pos + from as u64, interval);
+                    first_timestamp_ms.get_or_insert(batch.max_timestamp());
+                }
             }
-            let segment = &log.segments[log.find_offset(offset)];
-            if segment.index.is_some() {
-                return Ok(());
-            }
-            (segment.base, segment.end_pos, state.options.limits.index_interval_bytes)
-        };
-        let file = self.segment_file(slot, base, 0).await.map_err(ReadError::Io)?.ok_or(ReadError::OutOfRange)?;
-        let mut index = Index::new();
-        let mut scan = Scan::new(file, base, end, self.state().options.limits.chunk_bytes);
-        while let Some((pos, piece)) = scan.next(&self.shared.reactor).await.map_err(ReadError::Io)? {
-            for (from, batch) in batches(piece.as_bytes()) {
-                index.note(base, batch.base_offset(), pos + from as u64, batch.max_timestamp(), interval);
+            let mut state = self.state_mut();
+            if let Some(partition) = state.live_mut(slot)
+                && let Some(at) = partition.log.find_base(base)
+                && partition.log.segments[at].generation == generation
+            {
+                let segment = &mut partition.log.segments[at];
+                segment.index.get_or_insert(index);
+                segment.first_timestamp_ms = segment.first_timestamp_ms.or(first_timestamp_ms);
             }
         }
-        let mut state = self.state_mut();
-        if let Some(partition) = state.live_mut(slot)
-            && let Some(at) = partition.log.find_base(base)
-        {
-            partition.log.segments[at].index.get_or_insert(index);
-        }
-        Ok(())
     }
 
     /// Reads up to `wanted` bytes of a segment from `cold.pos` on into a chunk. Returns them with where they begin. They
@@ -354,15 +413,9 @@ impl Store {
             }
         };
         if file_stop > start {
-            let file = match &cold.file {
-                Some(file) => file.clone(),
-                None => {
-                    let opened = self.segment_file(slot, cold.base, 0).await.map_err(ReadError::Io)?;
-                    opened.ok_or(ReadError::OutOfRange)?
-                }
-            };
+            let file = cold.file.as_ref().expect("what is flushed has a file");
             let len = (file_stop - start).next_multiple_of(BLOCK_BYTES as u64) as usize;
-            let (result, filled) = self.shared.reactor.read_at(&file, start, writer, len).await;
+            let (result, filled) = self.shared.reactor.read_at(file, start, writer, len).await;
             writer = filled;
             if let Err(error) = result {
                 self.state_mut().pool.retire(writer);
@@ -398,6 +451,8 @@ impl State {
         Ok(Cold {
             file: segment.file.clone(),
             base: segment.base,
+            generation: segment.generation,
+            sealed_to: segment.sealed.then_some(segment.end_offset),
             pos: index.position_of(segment.base, offset),
             end,
             flushed: segment.flushed,
@@ -479,8 +534,9 @@ enum Found {
     },
 }
 
-/// Finds the batch that holds `offset` and as many after it as fit, all below `limit`.
-fn find(bytes: &[u8], offset: i64, limit: i64, max_bytes: usize, at_least_one: bool) -> Found {
+/// Finds the batch that holds `offset`, or the first one behind it where there is none any more, and as many after it as
+/// fit.
+fn find(bytes: &[u8], offset: i64, cold: &Cold, max_bytes: usize, at_least_one: bool) -> Found {
     let mut start = None;
     let mut end = 0;
     let mut next = offset;
@@ -489,12 +545,16 @@ fn find(bytes: &[u8], offset: i64, limit: i64, max_bytes: usize, at_least_one: b
             end = at + batch.total_len();
             continue;
         }
-        // Offsets have no gaps. The first batch may begin before the offset.
-        let follows = if start.is_none() { batch.base_offset() <= offset } else { batch.base_offset() == next };
+        // The first batch may begin before the offset.
+        let follows = match start {
+            None if batch.base_offset() <= offset => true,
+            Some(_) if batch.base_offset() == next => true,
+            _ => batch.base_offset() > next && is_behind_gap(&batch, cold),
+        };
         let first = *start.get_or_insert(at);
         let with = at + batch.total_len();
         let fits = with - first <= max_bytes || (at_least_one && at == first);
-        if batch.base_offset() >= limit || !fits || !follows {
+        if batch.base_offset() >= cold.limit || !fits || !follows {
             return if at == first && !follows { Found::Broken } else { Found::Batches { start: first, end: at } };
         }
         end = with;
@@ -504,6 +564,12 @@ fn find(bytes: &[u8], offset: i64, limit: i64, max_bytes: usize, at_least_one: b
         Some(start) => Found::Batches { start, end },
         None => Found::Further { skip: end },
     }
+}
+
+/// Whether a batch that does not follow the one before it is in its place: compaction may have removed what was there. A
+/// write that has gone astray does not leave a whole batch of this segment.
+fn is_behind_gap(batch: &BatchView<'_>, cold: &Cold) -> bool {
+    cold.sealed_to.is_some_and(|end_offset| batch.last_offset() < end_offset) && batch.crc_matches()
 }
 
 /// The whole batches at the start of `bytes`, each with its position.

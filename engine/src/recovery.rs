@@ -30,6 +30,7 @@ use wire::batch::BatchView;
 
 use crate::cache::Slice;
 use crate::checkpoint::{checksummed, write_file};
+use crate::compaction::finish_replacements;
 use crate::io::{File, Open};
 use crate::journal::{EntryKind, PartitionKey};
 use crate::journal_files::{JournalName, journal_dir};
@@ -222,6 +223,7 @@ impl Target {
         remarks: &mut Vec<String>,
     ) -> io::Result<PartitionSeed> {
         let patches = without_completed(patches);
+        finish_replacements(reactor, &self.dir).await?;
         let entries = reactor.list_dir(&self.dir)?;
         let mut on_disk: BTreeSet<i64> =
             entries.iter().filter_map(|entry| segment::base_of(entry.name.to_str()?)).collect();
@@ -353,7 +355,7 @@ impl Target {
             }
         }
         if let Some(from) = doubtful {
-            let checked = check_batches(reactor, &file, base, from, end.pos, limits).await?;
+            let checked = check_batches(reactor, &file, base, from, end.pos, Gaps::Refused, limits).await?;
             if checked.pos < end.pos {
                 remarks.push(format!(
                     "{}: cut {} bytes of an unacknowledged commit at offset {}",
@@ -383,8 +385,10 @@ impl Target {
     ) -> io::Result<BTreeMap<i64, End>> {
         let mut ends: BTreeMap<i64, End> = BTreeMap::new();
         for &base in bases {
+            // Only compaction leaves gaps, and it leaves the last segment alone.
+            let gaps = if Some(&base) == bases.last() { Gaps::Refused } else { Gaps::Taken };
             if let Some((&last, end)) = ends.iter().next_back()
-                && end.offset != base
+                && end.offset > base
             {
                 return Err(damage(format!(
                     "segment {last} ends at offset {}, but the next one begins at {base}",
@@ -394,7 +398,7 @@ impl Target {
             let path = segment::log_path(&self.dir, base);
             let file = reactor.open(&path, Open { write: true, ..Open::default() }).await?;
             let len = reactor.file_len(&file).await?;
-            let end = check_batches(reactor, &file, base, End { pos: 0, offset: base }, len, limits).await?;
+            let end = check_batches(reactor, &file, base, End { pos: 0, offset: base }, len, gaps, limits).await?;
             if end.pos < len && Some(&base) == bases.last() {
                 remarks.push(format!("{}: segment {base} ends at {} of {len} bytes", self.name(), end.pos));
                 reactor.truncate(&file, end.pos).await?;
@@ -447,6 +451,15 @@ fn without_completed(patches: Vec<Patch>) -> Vec<Patch> {
     current
 }
 
+/// What to make of a batch that does not follow the one before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gaps {
+    /// It does not hold.
+    Refused,
+    /// It may have records less than it had, and so may the log before it.
+    Taken,
+}
+
 /// Walks batches from `from`, a boundary, and returns where they stop holding: at position `end` if all is well.
 async fn check_batches(
     reactor: &Reactor,
@@ -454,6 +467,7 @@ async fn check_batches(
     base: i64,
     from: End,
     end: u64,
+    gaps: Gaps,
     limits: &Limits,
 ) -> io::Result<End> {
     let mut good = from;
@@ -466,7 +480,11 @@ async fn check_batches(
         };
         let Some((pos, bytes)) = piece else { return Ok(good) };
         for (at, batch) in batches(bytes.as_bytes()) {
-            if batch.base_offset() != good.offset || !holds(&batch) {
+            let follows = match gaps {
+                Gaps::Refused => batch.base_offset() == good.offset && holds(&batch),
+                Gaps::Taken => batch.base_offset() >= good.offset && holds_compacted(&batch),
+            };
+            if !follows {
                 return Ok(good);
             }
             good = End { pos: pos + (at + batch.total_len()) as u64, offset: batch.last_offset() + 1 };
@@ -476,7 +494,12 @@ async fn check_batches(
 
 /// True when a batch of the log is one: what it says of itself and its checksum agree.
 pub(crate) fn holds(batch: &BatchView<'_>) -> bool {
-    batch.record_count() >= 1
+    batch.record_count() >= 1 && holds_compacted(batch)
+}
+
+/// As [`holds`], for a batch that compaction may have taken all records of.
+fn holds_compacted(batch: &BatchView<'_>) -> bool {
+    batch.record_count() >= 0
         && batch.last_offset_delta() >= 0
         && (0..i64::MAX - i64::from(i32::MAX)).contains(&batch.base_offset())
         && batch.crc_matches()

@@ -39,6 +39,8 @@ pub(crate) struct Segment {
     pub(crate) first_timestamp_ms: Option<i64>,
     /// Wall clock of the newest append, in ms.
     pub(crate) last_append_ms: i64,
+    /// How often compaction has replaced its file: whoever goes by a position in it makes sure that it is still the same.
+    pub(crate) generation: u32,
 }
 
 impl Segment {
@@ -57,6 +59,7 @@ impl Segment {
             index: Some(Index::new()),
             first_timestamp_ms: None,
             last_append_ms: 0,
+            generation: 0,
         }
     }
 
@@ -136,7 +139,9 @@ pub(crate) fn aborted_base_of(name: &str) -> Option<i64> {
     parse_base(name.strip_suffix(".aborted")?)
 }
 
-fn parse_base(digits: &str) -> Option<i64> {
+/// An offset as file names have it: twenty digits.
+#[must_use]
+pub(crate) fn parse_base(digits: &str) -> Option<i64> {
     let is_number = digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit());
     is_number.then(|| digits.parse().ok()).flatten()
 }

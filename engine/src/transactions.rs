@@ -251,6 +251,21 @@ impl Transactions {
         }
     }
 
+    /// Whether a segment has a list.
+    #[must_use]
+    pub(crate) fn has_list(&self, segment_base: i64) -> bool {
+        self.aborted.contains_key(&segment_base)
+    }
+
+    /// Compaction has made one segment of those at `bases`, with this list, which its file has already.
+    pub(crate) fn replace(&mut self, bases: &[i64], list: Vec<AbortedTransaction>, max_cached: usize) {
+        bases.iter().for_each(|base| self.forget(*base));
+        if let Some(&base) = bases.first().filter(|_| !list.is_empty()) {
+            self.add_stored(base);
+            self.note_loaded(base, list, max_cached);
+        }
+    }
+
     /// Forgets the lists of segments before `segment_base`, which are gone.
     pub(crate) fn remove_before(&mut self, segment_base: i64) {
         while let Some(entry) = self.aborted.first_entry().filter(|entry| *entry.key() < segment_base) {

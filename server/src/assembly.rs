@@ -24,7 +24,9 @@ use engine::limits::Limits;
 use engine::mailbox::{self, MailboxEnd};
 use engine::reactor::Reactor;
 use engine::recovery::{self, Recovered};
-use engine::{Durability, PartitionConfig, PartitionSeed, Slot, Store, StoreOptions};
+use engine::{CompactionOptions, Durability, PartitionConfig, PartitionSeed, Slot, Store, StoreOptions};
+
+use tracing::warn;
 
 use crate::connection::admission::Admission;
 use crate::image::Image;
@@ -56,6 +58,8 @@ pub struct StorePlan {
     pub limits: Limits,
     /// How often segments are looked at for retention, in milliseconds.
     pub retention_check_interval_ms: u64,
+    /// How each core's store compacts logs; none when it does not.
+    pub compaction: Option<CompactionOptions>,
 }
 
 /// Why the cores did not start.
@@ -159,8 +163,9 @@ pub async fn recover(
                 durability: plan.durability,
                 limits: plan.limits.clone(),
             };
-            let (interval_ms, on_failure) = (plan.retention_check_interval_ms, on_failure.clone());
-            core0.run_on(core, move |shard| open_store(shard, options, interval_ms, on_failure))
+            let (interval_ms, compaction) = (plan.retention_check_interval_ms, plan.compaction.clone());
+            let on_failure = on_failure.clone();
+            core0.run_on(core, move |shard| open_store(shard, options, interval_ms, compaction, on_failure))
         })
         .collect();
     for opened in opened {
@@ -173,6 +178,7 @@ async fn open_store(
     shard: Shard,
     options: StoreOptions,
     retention_check_interval_ms: u64,
+    compaction: Option<CompactionOptions>,
     on_failure: impl Fn(Shard, String) + Clone + Send + 'static,
 ) -> io::Result<()> {
     let store = Store::open(shard.reactor().clone(), options).await?;
@@ -189,6 +195,13 @@ async fn open_store(
     shard.reactor().spawn(async move { failed(failing, running.run().await.to_string()) });
     let (running, failing, failed) = (store.clone(), shard.clone(), fail.clone());
     shard.reactor().spawn(async move { failed(failing, running.run_checkpoints().await.to_string()) });
+    if let Some(compaction) = compaction {
+        let (running, failing, failed) = (store.clone(), shard.clone(), fail.clone());
+        let report = |remark: String| warn!("compaction: {remark}");
+        shard.reactor().spawn(async move {
+            failed(failing, running.run_compaction(compaction, report).await.to_string());
+        });
+    }
     let (running, failing) = (store.clone(), shard.clone());
     shard.reactor().spawn(async move {
         fail(failing, running.run_retention(retention_check_interval_ms).await.to_string());

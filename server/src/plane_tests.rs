@@ -93,6 +93,7 @@ fn with_options(cores: usize, config: SimConfig, options: ShardOptions, test: im
         durability: Durability::Disk,
         limits: Limits::tiny(),
         retention_check_interval_ms: 1_000_000,
+        compaction: None,
     };
     let result = Reactor::block_on_cores(&reactors, async {
         shards[0].reactor().create_dir(&plan.dir).await.unwrap();

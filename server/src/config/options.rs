@@ -55,6 +55,8 @@ pub struct Options {
     pub coordinators: CoordinatorOptions,
     /// How often old segments are looked for, in milliseconds.
     pub retention_check_interval_ms: u64,
+    /// How logs are compacted; none when they are not.
+    pub compaction: Option<CompactionSettings>,
     /// After which silence an idempotent producer is forgotten, in milliseconds.
     pub producer_expiration_ms: u32,
     /// The settings that were given: the base of every topic's configuration, and what DescribeConfigs answers.
@@ -115,6 +117,21 @@ pub struct ClientLimits {
     pub fetch_sessions: u32,
     /// Partitions in one response of DescribeTopicPartitions.
     pub described_partitions: u32,
+}
+
+/// How logs are compacted, of all cores together.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CompactionSettings {
+    /// Memory for keys, in bytes.
+    pub map_bytes: u64,
+    /// The part of it that is used.
+    pub load_factor: f64,
+    /// Memory for reading and writing, in bytes.
+    pub io_bytes: u32,
+    /// Bytes read and written in a second.
+    pub bytes_per_second: f64,
+    /// How often logs are looked at while there is nothing to do, in milliseconds.
+    pub backoff_ms: u32,
 }
 
 /// How topics are created and deleted.
@@ -323,6 +340,13 @@ impl Options {
             },
             coordinators: CoordinatorOptions::new(&values),
             retention_check_interval_ms: set("log.retention.check.interval.ms"),
+            compaction: values.flag("log.cleaner.enable").then(|| CompactionSettings {
+                map_bytes: values.number("log.cleaner.dedupe.buffer.size").unwrap_or(0),
+                load_factor: values.double("log.cleaner.io.buffer.load.factor"),
+                io_bytes: set_u32("log.cleaner.io.buffer.size"),
+                bytes_per_second: values.double("log.cleaner.io.max.bytes.per.second"),
+                backoff_ms: set_u32("log.cleaner.backoff.ms"),
+            }),
             producer_expiration_ms: set_u32("producer.id.expiration.ms"),
             fixed: loaded.given.clone(),
             notes: loaded.notes,
@@ -374,6 +398,13 @@ impl Values<'_> {
         match self.get(name) {
             Some(Value::Number(number)) => u64::try_from(number).ok(),
             _ => None,
+        }
+    }
+
+    fn double(&self, name: &str) -> f64 {
+        match self.get(name) {
+            Some(Value::Double(number)) => number,
+            _ => 0.0,
         }
     }
 

@@ -108,7 +108,6 @@ const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 3_600_000;
 const MAX_LONG: &str = "9223372036854775807";
 
-const COMPACTION: Effect = Effect::Stored("logs are not compacted yet");
 const REPLICATION: Effect = Effect::Stored("there are no other replicas");
 const LEVEL: Effect = Effect::Stored("the broker compresses at the codec's own level");
 const TIERED: Effect = Effect::Stored("there is no tiered storage");
@@ -132,8 +131,7 @@ pub static TOPIC_CONFIGS: &[TopicConfig] = &[
         default: Some("delete"),
         server: &[same("log.cleanup.policy", POLICY, "delete")],
         doc: "What happens to old records: `delete` drops whole segments by age and size, `compact` keeps the last \
-              record of each key. With `compact` alone nothing is dropped by age or size. Logs are not compacted yet: \
-              such a topic keeps all its records.",
+              record of each key. With `compact` alone nothing is dropped by age or size.",
         effect: Effect::Applied,
     },
     TopicConfig {
@@ -175,7 +173,7 @@ pub static TOPIC_CONFIGS: &[TopicConfig] = &[
         default: Some("86400000"),
         server: &[same("log.cleaner.delete.retention.ms", NOT_NEGATIVE, "86400000")],
         doc: "How long a compacted topic keeps its tombstones, so that a reader from the beginning sees them.",
-        effect: COMPACTION,
+        effect: Effect::Applied,
     },
     TopicConfig {
         name: "file.delete.delay.ms",
@@ -266,7 +264,7 @@ pub static TOPIC_CONFIGS: &[TopicConfig] = &[
         default: Some(MAX_LONG),
         server: &[same("log.cleaner.max.compaction.lag.ms", POSITIVE, MAX_LONG)],
         doc: "The longest time for which a record of a compacted topic stays uncompacted.",
-        effect: COMPACTION,
+        effect: Effect::Applied,
     },
     TopicConfig {
         name: "max.message.bytes",
@@ -306,7 +304,7 @@ pub static TOPIC_CONFIGS: &[TopicConfig] = &[
         default: Some("0.5"),
         server: &[same("log.cleaner.min.cleanable.ratio", RATIO, "0.5")],
         doc: "The part of a compacted log that must be uncompacted before it is compacted again.",
-        effect: COMPACTION,
+        effect: Effect::Applied,
     },
     TopicConfig {
         name: "min.compaction.lag.ms",
@@ -314,7 +312,7 @@ pub static TOPIC_CONFIGS: &[TopicConfig] = &[
         default: Some("0"),
         server: &[same("log.cleaner.min.compaction.lag.ms", NOT_NEGATIVE, "0")],
         doc: "The shortest time for which a record of a compacted topic stays uncompacted.",
-        effect: COMPACTION,
+        effect: Effect::Applied,
     },
     TopicConfig {
         name: "min.insync.replicas",
@@ -581,7 +579,7 @@ pub enum StoredCodec {
 }
 
 /// The configuration in force for a topic, typed: what the store and the data path act on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TopicSettings {
     /// How old records are dropped.
     pub cleanup: Cleanup,
@@ -607,10 +605,14 @@ pub struct TopicSettings {
     pub segment_ms: i64,
     /// The most that is taken off `segment_ms` at random, in milliseconds.
     pub segment_jitter_ms: i64,
-    /// Not acted on; checked against `max_compaction_lag_ms`.
+    /// The part of a compacted log that must be dirty before it is compacted again, 0 to 1.
+    pub min_cleanable_dirty_ratio: f64,
+    /// Records younger than this are not compacted, in milliseconds.
     pub min_compaction_lag_ms: i64,
-    /// Not acted on; checked against `min_compaction_lag_ms`.
+    /// Records older than this are compacted whatever part of the log they are, in milliseconds.
     pub max_compaction_lag_ms: i64,
+    /// How long a compacted topic keeps tombstones and the ends of transactions, in milliseconds.
+    pub delete_retention_ms: i64,
     /// Whether tiered storage is asked for, which is refused.
     pub remote_storage: bool,
 }
@@ -649,8 +651,10 @@ impl TopicSettings {
             segment_bytes: internal_segment_bytes.unwrap_or_else(|| int("segment.bytes")),
             segment_ms: long("segment.ms"),
             segment_jitter_ms: long("segment.jitter.ms"),
+            min_cleanable_dirty_ratio: value("min.cleanable.dirty.ratio").and_then(|it| it.parse().ok()).unwrap_or(0.5),
             min_compaction_lag_ms: long("min.compaction.lag.ms"),
             max_compaction_lag_ms: long("max.compaction.lag.ms"),
+            delete_retention_ms: long("delete.retention.ms"),
             remote_storage: is("remote.storage.enable", "true"),
         }
     }

@@ -92,8 +92,17 @@ impl Store {
                     Err(NotInMemory { segment_base }) => segment_base,
                 }
             };
-            self.load_aborted(slot, missing).await?;
-            next = Some(missing);
+            match self.load_aborted(slot, missing).await {
+                // Compaction has joined it to another one, or the log begins later now.
+                Err(ReadError::OutOfRange) if self.state().has_segment_at(slot, from) => {
+                    found.clear();
+                    next = None;
+                }
+                loaded => {
+                    loaded?;
+                    next = Some(missing);
+                }
+            }
         }
     }
 
@@ -178,6 +187,10 @@ impl Store {
 }
 
 impl State {
+    fn has_segment_at(&self, slot: Slot, offset: i64) -> bool {
+        self.live(slot).is_some_and(|partition| partition.log.segments[0].base <= offset)
+    }
+
     fn append_marker(
         &mut self,
         slot: Slot,

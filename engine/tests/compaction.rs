@@ -600,6 +600,7 @@ fn a_reader_with_an_old_file_finishes_and_a_full_disk_is_no_end() {
             read_aside(sim, reactor, store, slot, &mut random, &known);
         }
         assert!(compact_all(store, &many_keys()).await.is_some());
-        read_all(store, slot, &known.borrow()).await;
+        let known = known.borrow().clone();
+        read_all(store, slot, &known).await;
     });
 }

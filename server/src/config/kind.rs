@@ -199,6 +199,7 @@ impl Kind {
         match *self {
             Kind::Int { min, max } => bounds(i64::from(min), i64::from(i32::MIN), i64::from(max), i64::from(i32::MAX)),
             Kind::Long { min, max } => bounds(min, i64::MIN, max, i64::MAX),
+            Kind::Double { min: f64::MIN, max: f64::MAX } => String::new(),
             Kind::Double { min, max } => format!("{min} to {max}"),
             Kind::GzipLevel => "1 to 9, or -1".to_owned(),
             Kind::OneOf(words) => words.join(", "),

@@ -71,6 +71,8 @@ struct History {
     /// By first offset: the markers of transactions, and whether they commit. None while there is no marker.
     transactions: BTreeMap<i64, Option<(i64, bool)>>,
     acked_end: i64,
+    /// A log start that was acknowledged, and the highest that was asked for.
+    starts: (i64, i64),
     next_sequence: [i32; PRODUCERS],
 }
 
@@ -238,6 +240,14 @@ async fn live(sim: Sim, reactor: Reactor, seed: u64, appends: usize, known: Know
             let acked = &mut known.borrow_mut().acked_end;
             *acked = end.max(*acked);
         }
+        if random.below(40) == 0 {
+            let info = store.info(slot).unwrap();
+            let start = info.log_start + random.below((info.high_watermark - info.log_start) as u64 / 2 + 1) as i64;
+            known.borrow_mut().starts.1 = start;
+            let moved = or_end(&sim, store.delete_records(slot, start).await).await;
+            assert_eq!(moved, Some(start));
+            known.borrow_mut().starts.0 = start;
+        }
         if random.below(3) == 0 {
             read_aside(&sim, &reactor, &store, slot, &mut random, &known);
         }
@@ -260,7 +270,8 @@ fn note(known: &mut History, bytes: &[u8], base: i64, end: i64, producer: Option
 }
 
 fn read_aside(sim: &Sim, reactor: &Reactor, store: &Store, slot: Slot, random: &mut Random, known: &Known) {
-    let offset = random.below(store.info(slot).unwrap().high_watermark as u64 + 1) as i64;
+    let info = store.info(slot).unwrap();
+    let offset = info.log_start + random.below((info.high_watermark - info.log_start) as u64 + 1) as i64;
     let (sim, store, known) = (sim.clone(), store.clone(), known.clone());
     reactor.spawn(async move {
         match store.read_any(slot, offset).await {
@@ -269,6 +280,7 @@ fn read_aside(sim: &Sim, reactor: &Reactor, store: &Store, slot: Slot, random: &
                 check_batches(&bytes, offset, &known.borrow());
             }
             Err(ReadError::Io(_)) if sim.is_halted() => {}
+            Err(ReadError::OutOfRange) if offset < known.borrow().starts.1 => {}
             Err(error) => panic!("at {offset}: {error:?}"),
         }
     });
@@ -302,8 +314,8 @@ fn check_batches(bytes: &[u8], offset: i64, known: &History) -> (i64, BTreeMap<i
 async fn read_all(store: &Store, slot: Slot, known: &History) -> BTreeMap<i64, (Vec<u8>, Value)> {
     let info = store.info(slot).unwrap();
     let end = info.high_watermark;
-    let (mut offset, mut all) = (0, BTreeMap::new());
-    let mut reader = CommittedReader::new(store.aborted_cold(slot, 0, end).await.unwrap());
+    let (mut offset, mut all) = (info.log_start, BTreeMap::new());
+    let mut reader = CommittedReader::new(store.aborted_cold(slot, offset, end).await.unwrap());
     while offset < end {
         let data = store.read_any(slot, offset).await.unwrap_or_else(|error| panic!("at {offset}: {error:?}"));
         let bytes: Vec<u8> = data.slices.iter().flat_map(|slice| slice.as_bytes().to_vec()).collect();
@@ -379,13 +391,16 @@ fn verify(image: &Image, known: &History, context: &str) -> History {
         let end = store.info(slot).unwrap().high_watermark;
         assert!(end >= known.acked_end, "{context}: lost acknowledged records: {end} of {}", known.acked_end);
         after.cut(end);
+        let start = store.info(slot).unwrap().log_start;
+        assert!((known.starts.0..=known.starts.1).contains(&start), "{context}: {start} of {:?}", known.starts);
+        after.starts = (start, start);
         let found = read_all(&store, slot, &after).await;
         for (offset, record) in after.newest(end) {
-            let may_be_gone = record.1.is_none();
+            let may_be_gone = record.1.is_none() || offset < start;
             assert!(found.contains_key(&offset) || may_be_gone, "{context}: offset {offset} is gone");
         }
         // Any offset can be read from, whether or not its record is there.
-        for offset in 0..end {
+        for offset in start..end {
             let data = store.read_any(slot, offset).await;
             let data = data.unwrap_or_else(|error| panic!("{context}: at {offset}: {error:?}"));
             let first = BatchView::parse(data.slices[0].as_bytes()).unwrap();
@@ -394,7 +409,8 @@ fn verify(image: &Image, known: &History, context: &str) -> History {
         for producer in 0..PRODUCERS {
             // The newest batch of a producer is recognised, whatever is left of it.
             let newest = after.batches.iter().rev().find(|sent| sent.producer == Some(producer));
-            if let Some(sent) = newest {
+            // What was deleted may be forgotten with its records.
+            if let Some(sent) = newest.filter(|sent| sent.end > start) {
                 let again = append(&sim, &store, slot, &sent.bytes).await;
                 assert!(again.duplicate && again.base_offset == sent.base, "{context}: {again:?}");
             }
@@ -408,6 +424,7 @@ fn verify(image: &Image, known: &History, context: &str) -> History {
         if cleaned_to > 0 {
             // Behind what the map covers, only what is aborted goes; before it, tombstones whose time is over.
             let may_be_gone = |offset: &i64| match *offset >= cleaned_to {
+                _ if *offset < start => true,
                 true => after.is_aborted(*offset),
                 false => after.records[offset].1.is_none(),
             };

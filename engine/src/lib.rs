@@ -31,7 +31,7 @@ mod transactions;
 pub use commit::StoreFailed;
 pub use compaction::{Compacted, CompactionOptions};
 pub use journal::PartitionKey;
-pub use lifecycle::PartitionSpec;
+pub use lifecycle::{PartitionSpec, Unnamed};
 pub use partition::{AppendError, Appended, Origin, PartitionConfig};
 pub use producer::{Marker, ProducerInfo};
 pub use read::{Isolation, PartitionInfo, Read, ReadData, ReadError};

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use wire::batch::{BatchView, TimestampType};
 
@@ -32,6 +32,16 @@ pub struct PartitionSpec {
     /// Its settings.
     pub config: PartitionConfig,
 }
+
+/// Directories of deleted partitions.
+#[derive(Debug, Default)]
+#[must_use = "their files are still there"]
+pub struct Unnamed {
+    dirs: Vec<PathBuf>,
+}
+
+/// Directories renamed in one turn, and made durable by one sync of their parent. Others wait for the turn meanwhile.
+const UNNAMED_AT_ONCE: usize = 64;
 
 impl Store {
     /// Creates a partition. It is durable when this returns. [`Store::run`] must be running. A directory that an
@@ -190,34 +200,74 @@ impl Store {
         self.carry_slots(&slots).await
     }
 
-    /// Deletes a partition. Its records are gone for readers at once and from the disk when this returns. Until its
-    /// directory has lost its name for good, commits and checkpoints go on to serve it: a crash would bring it back, and
-    /// recovery would find that it lacks what the journal says.
+    /// Deletes a partition. Its records are gone for readers at once and from the disk when this returns.
     pub async fn delete_partition(&self, slot: Slot) -> io::Result<()> {
-        let (dir, data_dir) = {
+        let (doomed, failed) = self.unname_partitions(&[slot]).await;
+        self.remove_unnamed(doomed).await?;
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Deletes partitions but for their files, which are left to [`Store::remove_unnamed`]: they may be many and large. Their
+    /// records are gone for readers at once, and the deletion is durable, and the names free, when this returns. Returns
+    /// what is left to be removed, and the first failure. A crash in between leaves the rest to recovery.
+    ///
+    /// Until a partition's directory has lost its name for good, commits and checkpoints go on to serve it: a crash would
+    /// bring it back, and recovery would find that it lacks what the journal says.
+    pub async fn unname_partitions(&self, slots: &[Slot]) -> (Unnamed, Option<io::Error>) {
+        let mut unnamed = Unnamed::default();
+        let mut failed = None;
+        for slots in slots.chunks(UNNAMED_AT_ONCE) {
+            if let Err(error) = self.unname(slots, &mut unnamed).await {
+                failed.get_or_insert(error);
+            }
+        }
+        (unnamed, failed)
+    }
+
+    async fn unname(&self, slots: &[Slot], unnamed: &mut Unnamed) -> io::Result<()> {
+        let reactor = &self.shared.reactor;
+        let data_dir = self.state().options.dir.clone();
+        let mut places = Vec::with_capacity(slots.len());
+        for &slot in slots {
             let mut state = self.state_mut();
-            let Some(partition) = state.live_mut(slot) else { return Ok(()) };
+            let Some(partition) = state.live_mut(slot) else { continue };
             partition.deleted = true;
             let waiting = partition.watches.drain(..).chain(partition.stable_watches.drain(..));
             waiting.for_each(|(_, notify)| notify.notify());
-            (partition.log.dir.clone(), state.options.dir.clone())
-        };
-        let reactor = &self.shared.reactor;
-        // Renamed first: a crash half way leaves a directory that says what it is. The longest name of a topic leaves no
-        // room for more than its partition in a file name.
-        let doomed = data_dir.join(format!("{:016x}{}", reactor.random(), recovery::DELETED_SUFFIX));
-        {
-            let _turn = self.shared.names_turn.enter().await;
-            reactor.rename(&dir, &doomed).await?;
-            reactor.sync_dir(&data_dir).await?;
-            let mut state = self.state_mut();
+            places.push((slot, partition.log.dir.clone()));
+        }
+        let _turn = self.shared.names_turn.enter().await;
+        let mut renamed = Vec::with_capacity(places.len());
+        let mut failed = None;
+        for (slot, dir) in places {
+            // Renamed first: a crash half way leaves a directory that says what it is. The longest name of a topic leaves
+            // no room for more than its partition in a file name.
+            let doomed = data_dir.join(format!("{:016x}{}", reactor.random(), recovery::DELETED_SUFFIX));
+            match reactor.rename(&dir, &doomed).await {
+                Ok(()) => renamed.push((slot, doomed)),
+                Err(error) => drop(failed.get_or_insert(error)),
+            }
+        }
+        reactor.sync_dir(&data_dir).await?;
+        let mut state = self.state_mut();
+        for (slot, doomed) in renamed {
             let partition = state.partitions[slot as usize].take();
             if let Some(direct) = partition.and_then(|partition| partition.direct) {
                 state.direct_partitions -= 1;
                 state.cached.push_back(FullChunk { writer: direct.writer, slots: Vec::new() });
             }
+            unnamed.dirs.push(doomed);
         }
-        recovery::remove_tree(reactor, &doomed).await
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Removes the files of deleted partitions. All are tried; the result is the first failure.
+    pub async fn remove_unnamed(&self, unnamed: Unnamed) -> io::Result<()> {
+        let mut result = Ok(());
+        for doomed in unnamed.dirs {
+            result = result.and(recovery::remove_tree(&self.shared.reactor, &doomed).await);
+        }
+        result
     }
 
     /// Makes `offset` the first that readers may see, and deletes the segments that lie before it. Returns the new

@@ -361,12 +361,19 @@ async fn create_all(shard: Shard, wanted: Vec<Wanted>) -> (Vec<Place>, Option<io
     (places, None)
 }
 
+/// Deletes partitions. Their files are removed by a task of their core: a decision does not wait for large ones.
 async fn delete_all(shard: Shard, slots: Vec<Slot>) {
-    for slot in slots {
-        if let Err(failed) = shard.store().delete_partition(slot).await {
-            error!("a partition's files cannot be deleted, and will be at the next start: {failed}");
-        }
+    const CAUSE: &str = "a partition's files cannot be deleted, and will be at the next start";
+    let store = shard.store().clone();
+    let (unnamed, failed) = store.unname_partitions(&slots).await;
+    if let Some(failed) = failed {
+        error!("{CAUSE}: {failed}");
     }
+    shard.reactor().spawn(async move {
+        if let Err(failed) = store.remove_unnamed(unnamed).await {
+            error!("{CAUSE}: {failed}");
+        }
+    });
 }
 
 /// The partitions that `before` has and `after` has not.

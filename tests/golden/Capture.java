@@ -30,6 +30,7 @@ import org.apache.kafka.common.message.CreateTopicsRequestData.CreatableReplicaA
 import org.apache.kafka.common.message.CreateTopicsRequestData.CreatableTopic;
 import org.apache.kafka.common.message.CreateTopicsRequestData.CreatableTopicConfig;
 import org.apache.kafka.common.message.CreateTopicsResponseData;
+import org.apache.kafka.common.message.DeleteGroupsRequestData;
 import org.apache.kafka.common.message.DeleteRecordsRequestData;
 import org.apache.kafka.common.message.DeleteRecordsRequestData.DeleteRecordsPartition;
 import org.apache.kafka.common.message.DeleteRecordsRequestData.DeleteRecordsTopic;
@@ -38,6 +39,7 @@ import org.apache.kafka.common.message.DeleteTopicsRequestData.DeleteTopicState;
 import org.apache.kafka.common.message.DescribeClusterRequestData;
 import org.apache.kafka.common.message.DescribeConfigsRequestData;
 import org.apache.kafka.common.message.DescribeConfigsRequestData.DescribeConfigsResource;
+import org.apache.kafka.common.message.DescribeGroupsRequestData;
 import org.apache.kafka.common.message.DescribeLogDirsRequestData;
 import org.apache.kafka.common.message.DescribeLogDirsRequestData.DescribableLogDirTopic;
 import org.apache.kafka.common.message.DescribeProducersRequestData;
@@ -51,25 +53,45 @@ import org.apache.kafka.common.message.FetchRequestData.ForgottenTopic;
 import org.apache.kafka.common.message.FetchResponseData;
 import org.apache.kafka.common.message.FindCoordinatorRequestData;
 import org.apache.kafka.common.message.FindCoordinatorResponseData;
+import org.apache.kafka.common.message.HeartbeatRequestData;
 import org.apache.kafka.common.message.IncrementalAlterConfigsRequestData;
 import org.apache.kafka.common.message.IncrementalAlterConfigsRequestData.AlterConfigsResource;
 import org.apache.kafka.common.message.IncrementalAlterConfigsRequestData.AlterableConfig;
 import org.apache.kafka.common.message.InitProducerIdRequestData;
 import org.apache.kafka.common.message.InitProducerIdResponseData;
+import org.apache.kafka.common.message.JoinGroupRequestData;
+import org.apache.kafka.common.message.JoinGroupRequestData.JoinGroupRequestProtocol;
+import org.apache.kafka.common.message.JoinGroupRequestData.JoinGroupRequestProtocolCollection;
+import org.apache.kafka.common.message.JoinGroupResponseData;
+import org.apache.kafka.common.message.LeaveGroupRequestData;
+import org.apache.kafka.common.message.LeaveGroupRequestData.MemberIdentity;
+import org.apache.kafka.common.message.ListGroupsRequestData;
 import org.apache.kafka.common.message.ListOffsetsRequestData;
 import org.apache.kafka.common.message.ListOffsetsRequestData.ListOffsetsPartition;
 import org.apache.kafka.common.message.ListOffsetsRequestData.ListOffsetsTopic;
 import org.apache.kafka.common.message.MetadataRequestData;
 import org.apache.kafka.common.message.MetadataRequestData.MetadataRequestTopic;
+import org.apache.kafka.common.message.OffsetCommitRequestData;
+import org.apache.kafka.common.message.OffsetCommitRequestData.OffsetCommitRequestPartition;
+import org.apache.kafka.common.message.OffsetCommitRequestData.OffsetCommitRequestTopic;
+import org.apache.kafka.common.message.OffsetDeleteRequestData;
+import org.apache.kafka.common.message.OffsetDeleteRequestData.OffsetDeleteRequestPartition;
+import org.apache.kafka.common.message.OffsetDeleteRequestData.OffsetDeleteRequestTopic;
+import org.apache.kafka.common.message.OffsetFetchRequestData;
+import org.apache.kafka.common.message.OffsetFetchRequestData.OffsetFetchRequestGroup;
+import org.apache.kafka.common.message.OffsetFetchRequestData.OffsetFetchRequestTopic;
+import org.apache.kafka.common.message.OffsetFetchRequestData.OffsetFetchRequestTopics;
 import org.apache.kafka.common.message.OffsetForLeaderEpochRequestData;
 import org.apache.kafka.common.message.OffsetForLeaderEpochRequestData.OffsetForLeaderPartition;
 import org.apache.kafka.common.message.OffsetForLeaderEpochRequestData.OffsetForLeaderTopic;
 import org.apache.kafka.common.message.ProduceRequestData;
 import org.apache.kafka.common.message.ProduceRequestData.PartitionProduceData;
 import org.apache.kafka.common.message.ProduceRequestData.TopicProduceData;
-import org.apache.kafka.common.message.WriteTxnMarkersRequestData;
+import org.apache.kafka.common.message.SyncGroupRequestData.SyncGroupRequestAssignment;
+import org.apache.kafka.common.message.SyncGroupRequestData;
 import org.apache.kafka.common.message.WriteTxnMarkersRequestData.WritableTxnMarker;
 import org.apache.kafka.common.message.WriteTxnMarkersRequestData.WritableTxnMarkerTopic;
+import org.apache.kafka.common.message.WriteTxnMarkersRequestData;
 import org.apache.kafka.common.protocol.ApiKeys;
 import org.apache.kafka.common.protocol.ApiMessage;
 import org.apache.kafka.common.protocol.ByteBufferAccessor;
@@ -122,6 +144,9 @@ public final class Capture {
             capture.markers();
             capture.deletions();
             capture.coordinators();
+            capture.groups();
+            capture.groupOffsets();
+            capture.groupAdministration();
             capture.write(Path.of(args[1]));
         }
     }
@@ -453,6 +478,194 @@ public final class Capture {
         return new DescribeProducersRequestData().setTopics(List.of(of.setPartitionIndexes(List.of(partitions))));
     }
 
+    private void groups() throws Exception {
+        ApiKeys join = ApiKeys.JOIN_GROUP;
+        ApiKeys sync = ApiKeys.SYNC_GROUP;
+        for (short version : versions(join)) {
+            String group = "joined-" + version;
+            String member = ((JoinGroupResponseData) ask(join, version, "first", join(version, group, ""))).memberId();
+            if (version >= 4) {
+                ask(join, version, "with-its-id", join(version, group, member));
+            }
+            ask(join, version, "again", join(version, group, member));
+            ask(join, version, "unknown-member", join(version, group, "nobody"));
+            ask(join, version, "unknown-group", join(version, MISSING, "nobody"));
+            ask(join, version, "no-group", join(version, "", ""));
+            ask(join, version, "short-session", join(version, group, "").setSessionTimeoutMs(5999));
+            ask(join, version, "long-session", join(version, group, "").setSessionTimeoutMs(1_800_001));
+            ask(join, version, "other-type", join(version, group, "").setProtocolType("connect"));
+            ask(join, version, "no-protocols", join(version, group, "").setProtocols(new JoinGroupRequestProtocolCollection()));
+            if (version >= 5) {
+                String named = "named-" + version;
+                JoinGroupResponseData first = (JoinGroupResponseData) ask(join, version, "static", join(version, named, "").setGroupInstanceId("one"));
+                ask(sync, latest(sync), "static", sync(named, first.memberId(), 1).setGroupInstanceId("one"));
+                ask(join, version, "static-again", join(version, named, "").setGroupInstanceId("one"));
+                ask(join, version, "static-fenced", join(version, named, first.memberId()).setGroupInstanceId("one"));
+                ask(join, version, "static-unknown", join(version, named, first.memberId()).setGroupInstanceId("two"));
+            }
+        }
+        for (short version : versions(sync)) {
+            String group = "synced-" + version;
+            String member = joined(group);
+            ask(sync, version, "leader", sync(group, member, 1));
+            ask(sync, version, "again", sync(group, member, 1));
+            ask(sync, version, "old-generation", sync(group, member, 0));
+            ask(sync, version, "unknown-member", sync(group, "nobody", 1));
+            ask(sync, version, "unknown-group", sync(MISSING, member, 1));
+            ask(sync, version, "no-group", sync("", member, 1));
+            if (version >= 5) {
+                ask(sync, version, "no-protocol", sync(group, member, 1).setProtocolName(null));
+                ask(sync, version, "other-protocol", sync(group, member, 1).setProtocolName("sticky"));
+            }
+        }
+        ApiKeys heartbeat = ApiKeys.HEARTBEAT;
+        String beating = joined("beating");
+        for (short version : versions(heartbeat)) {
+            ask(heartbeat, version, "alive", heartbeat("beating", beating, 1));
+            ask(heartbeat, version, "old-generation", heartbeat("beating", beating, 0));
+            ask(heartbeat, version, "unknown-member", heartbeat("beating", "nobody", 1));
+            ask(heartbeat, version, "unknown-group", heartbeat(MISSING, beating, 1));
+            ask(heartbeat, version, "no-group", heartbeat("", beating, 1));
+        }
+        ApiKeys leave = ApiKeys.LEAVE_GROUP;
+        for (short version : versions(leave)) {
+            String group = "left-" + version;
+            String member = joined(group);
+            ask(leave, version, "unknown-member", leave(version, group, "nobody"));
+            ask(leave, version, "itself", leave(version, group, member));
+            ask(leave, version, "again", leave(version, group, member));
+            ask(leave, version, "unknown-group", leave(version, MISSING, member));
+            ask(leave, version, "no-group", leave(version, "", member));
+            if (version >= 3) {
+                ask(leave, version, "by-name", new LeaveGroupRequestData().setGroupId("named-" + (version + 2)).setMembers(List.of(
+                        new MemberIdentity().setMemberId("").setGroupInstanceId("one"), new MemberIdentity().setMemberId("").setGroupInstanceId("two"))));
+            }
+        }
+    }
+
+    private void groupOffsets() throws Exception {
+        ApiKeys commit = ApiKeys.OFFSET_COMMIT;
+        String member = joined("committing");
+        ask(ApiKeys.SYNC_GROUP, latest(ApiKeys.SYNC_GROUP), "committing", sync("committing", member, 1));
+        for (short version : versions(commit)) {
+            ask(commit, version, "simple", commit(version, "simple", "", -1, TOPIC, 0, 5 + version, "text"));
+            ask(commit, version, "no-text", commit(version, "simple", "", -1, TOPIC, 1, 7, null));
+            ask(commit, version, "member", commit(version, "committing", member, 1, TOPIC, 0, version, ""));
+            ask(commit, version, "old-generation", commit(version, "committing", member, 0, TOPIC, 0, 5, ""));
+            ask(commit, version, "unknown-member", commit(version, "committing", "nobody", 1, TOPIC, 0, 5, ""));
+            ask(commit, version, "no-member", commit(version, "committing", "", -1, TOPIC, 0, 5, ""));
+            ask(commit, version, "unknown-group", commit(version, MISSING, member, 1, TOPIC, 0, 5, ""));
+            ask(commit, version, "no-group", commit(version, "", "", -1, TOPIC, 0, 5, ""));
+            ask(commit, version, "unknown-partition", commit(version, "simple", "", -1, TOPIC, 9, 5, ""));
+            ask(commit, version, "unknown-topic", commit(version, "simple", "", -1, MISSING, 0, 5, ""));
+            ask(commit, version, "much-text", commit(version, "simple", "", -1, TOPIC, 2, 5, "x".repeat(4097)));
+        }
+        ApiKeys fetch = ApiKeys.OFFSET_FETCH;
+        for (short version : versions(fetch)) {
+            ask(fetch, version, "some", fetchOffsets(version, "simple", TOPIC, 0, 1, 2, 9));
+            ask(fetch, version, "unknown-topic", fetchOffsets(version, "simple", MISSING, 0));
+            ask(fetch, version, "unknown-group", fetchOffsets(version, MISSING, TOPIC, 0));
+            if (version >= 2) {
+                ask(fetch, version, "all", fetchOffsets(version, "simple", null));
+                ask(fetch, version, "nothing-in-unknown-group", fetchOffsets(version, MISSING, null));
+            }
+            ask(fetch, version, "stable", fetchOffsets(version, "committing", TOPIC, 0).setRequireStable(version >= 7));
+            if (version >= 8) {
+                OffsetFetchRequestData two = fetchOffsets(version, "simple", TOPIC, 0);
+                two.setGroups(List.of(two.groups().get(0), fetchOffsets(version, "committing", null).groups().get(0)));
+                ask(fetch, version, "two-groups", two);
+            }
+        }
+        ApiKeys delete = ApiKeys.OFFSET_DELETE;
+        ask(delete, (short) 0, "some", deleteOffsets("simple", TOPIC, 1, 2, 9));
+        ask(delete, (short) 0, "subscribed", deleteOffsets("committing", TOPIC, 0));
+        ask(delete, (short) 0, "unknown-topic", deleteOffsets("simple", MISSING, 0));
+        ask(delete, (short) 0, "unknown-group", deleteOffsets(MISSING, TOPIC, 0));
+        ask(fetch, latest(fetch), "after-deletion", fetchOffsets(latest(fetch), "simple", null));
+    }
+
+    private void groupAdministration() throws Exception {
+        ApiKeys describe = ApiKeys.DESCRIBE_GROUPS;
+        for (short version : versions(describe)) {
+            ask(describe, version, "some", new DescribeGroupsRequestData().setGroups(List.of("synced-5", "joined-9", "named-9", "left-0", "simple", MISSING)));
+            ask(describe, version, "operations", new DescribeGroupsRequestData().setGroups(List.of("simple", MISSING)).setIncludeAuthorizedOperations(version >= 3));
+        }
+        ApiKeys list = ApiKeys.LIST_GROUPS;
+        for (short version : versions(list)) {
+            ask(list, version, "all", new ListGroupsRequestData());
+            ask(list, version, "states", new ListGroupsRequestData().setStatesFilter(List.of("stable", "Unknown")));
+            ask(list, version, "types", new ListGroupsRequestData().setTypesFilter(List.of("Classic")));
+            ask(list, version, "other-types", new ListGroupsRequestData().setTypesFilter(List.of("consumer")));
+        }
+        ApiKeys delete = ApiKeys.DELETE_GROUPS;
+        for (short version : versions(delete)) {
+            ask(delete, version, "some", new DeleteGroupsRequestData().setGroupsNames(List.of("left-" + version, "synced-0", MISSING, MISSING)));
+        }
+        ask(delete, latest(delete), "with-offsets", new DeleteGroupsRequestData().setGroupsNames(List.of("simple")));
+        ask(ApiKeys.OFFSET_FETCH, latest(ApiKeys.OFFSET_FETCH), "deleted-group", fetchOffsets(latest(ApiKeys.OFFSET_FETCH), "simple", null));
+    }
+
+    /** The id of the one member of a new group, which waits for its assignment. */
+    private String joined(String group) throws Exception {
+        short version = 3;
+        return ((JoinGroupResponseData) ask(ApiKeys.JOIN_GROUP, version, "into-" + group, join(version, group, ""))).memberId();
+    }
+
+    private static JoinGroupRequestData join(short version, String group, String member) {
+        JoinGroupRequestData request = new JoinGroupRequestData().setGroupId(group).setMemberId(member).setProtocolType("consumer")
+                .setSessionTimeoutMs(300_000).setRebalanceTimeoutMs(version >= 1 ? 300_000 : -1);
+        request.protocols().add(new JoinGroupRequestProtocol().setName("range").setMetadata(new byte[] {1, 2}));
+        request.protocols().add(new JoinGroupRequestProtocol().setName("roundrobin").setMetadata(new byte[] {3}));
+        return request;
+    }
+
+    private static SyncGroupRequestData sync(String group, String member, int generation) {
+        return new SyncGroupRequestData().setGroupId(group).setMemberId(member).setGenerationId(generation)
+                .setProtocolType("consumer").setProtocolName("range")
+                .setAssignments(List.of(new SyncGroupRequestAssignment().setMemberId(member).setAssignment(new byte[] {4, 5})));
+    }
+
+    private static HeartbeatRequestData heartbeat(String group, String member, int generation) {
+        return new HeartbeatRequestData().setGroupId(group).setMemberId(member).setGenerationId(generation);
+    }
+
+    private static LeaveGroupRequestData leave(short version, String group, String member) {
+        LeaveGroupRequestData request = new LeaveGroupRequestData().setGroupId(group);
+        return version < 3 ? request.setMemberId(member) : request.setMembers(List.of(new MemberIdentity().setMemberId(member)));
+    }
+
+    private OffsetCommitRequestData commit(short version, String group, String member, int generation, String topic, int partition, long offset, String text) {
+        boolean byId = version >= 10;
+        return new OffsetCommitRequestData().setGroupId(group).setMemberId(member).setGenerationIdOrMemberEpoch(generation).setTopics(List.of(
+                new OffsetCommitRequestTopic().setName(byId ? "" : topic).setTopicId(byId ? id(topic) : Uuid.ZERO_UUID).setPartitions(List.of(
+                        new OffsetCommitRequestPartition().setPartitionIndex(partition).setCommittedOffset(offset)
+                                .setCommittedLeaderEpoch(version >= 6 ? 0 : -1).setCommittedMetadata(text)))));
+    }
+
+    /** Null for the topic asks for all. */
+    private OffsetFetchRequestData fetchOffsets(short version, String group, String topic, Integer... partitions) {
+        if (version < 8) {
+            return new OffsetFetchRequestData().setGroupId(group).setTopics(topic == null ? null : List.of(
+                    new OffsetFetchRequestTopic().setName(topic).setPartitionIndexes(List.of(partitions))));
+        }
+        boolean byId = version >= 10;
+        return new OffsetFetchRequestData().setGroups(List.of(new OffsetFetchRequestGroup().setGroupId(group).setTopics(topic == null ? null : List.of(
+                new OffsetFetchRequestTopics().setName(byId ? "" : topic).setTopicId(byId ? id(topic) : Uuid.ZERO_UUID)
+                        .setPartitionIndexes(List.of(partitions))))));
+    }
+
+    private static OffsetDeleteRequestData deleteOffsets(String group, String topic, int... partitions) {
+        OffsetDeleteRequestTopic of = new OffsetDeleteRequestTopic().setName(topic).setPartitions(
+                Arrays.stream(partitions).mapToObj(partition -> new OffsetDeleteRequestPartition().setPartitionIndex(partition)).toList());
+        OffsetDeleteRequestData request = new OffsetDeleteRequestData().setGroupId(group);
+        request.topics().add(of);
+        return request;
+    }
+
+    private Uuid id(String topic) {
+        return topic.equals(TOPIC) ? topicId : new Uuid(7, 7);
+    }
+
     private static FindCoordinatorRequestData coordinators(byte type, String... keys) {
         return new FindCoordinatorRequestData().setKeyType(type).setCoordinatorKeys(List.of(keys));
     }
@@ -650,7 +863,8 @@ public final class Capture {
             for (String name : names) {
                 JsonNode value = object.get(name);
                 boolean wording = Set.of("errorMessage", "batchIndexErrorMessage", "documentation").contains(name) && !value.isNull();
-                object.set(name, VOLATILE.contains(name) || wording ? new TextNode("*") : comparable(value));
+                boolean generated = Set.of("memberId", "leader").contains(name) && !value.asText().isEmpty() && !value.asText().equals("nobody");
+                object.set(name, VOLATILE.contains(name) || wording || generated ? new TextNode("*") : comparable(value));
             }
         } else if (node instanceof ArrayNode array) {
             List<JsonNode> items = new ArrayList<>();

@@ -21,6 +21,9 @@ use wire::{Message, Reader};
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden");
 const ANSWERS: &str = "answers.txt";
+/// What both brokers are started with: no topics by accident, and no waiting for more members of a group.
+const SETTINGS: [(&str, &str); 3] =
+    [("auto.create.topics.enable", "false"), ("node.id", "1"), ("group.initial.rebalance.delay.ms", "0")];
 
 /// Where Weir's answers differ from Kafka's on purpose: the API, the case (any where it is empty), what Kafka says and
 /// what Weir says in its place.
@@ -51,21 +54,31 @@ macro_rules! served {
             ApiVersions ApiVersionsRequest ApiVersionsResponse,
             CreatePartitions CreatePartitionsRequest CreatePartitionsResponse,
             CreateTopics CreateTopicsRequest CreateTopicsResponse,
+            DeleteGroups DeleteGroupsRequest DeleteGroupsResponse,
             DeleteRecords DeleteRecordsRequest DeleteRecordsResponse,
             DeleteTopics DeleteTopicsRequest DeleteTopicsResponse,
             DescribeCluster DescribeClusterRequest DescribeClusterResponse,
             DescribeConfigs DescribeConfigsRequest DescribeConfigsResponse,
+            DescribeGroups DescribeGroupsRequest DescribeGroupsResponse,
             DescribeLogDirs DescribeLogDirsRequest DescribeLogDirsResponse,
             DescribeProducers DescribeProducersRequest DescribeProducersResponse,
             DescribeTopicPartitions DescribeTopicPartitionsRequest DescribeTopicPartitionsResponse,
             Fetch FetchRequest FetchResponse,
             FindCoordinator FindCoordinatorRequest FindCoordinatorResponse,
+            Heartbeat HeartbeatRequest HeartbeatResponse,
             IncrementalAlterConfigs IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse,
             InitProducerId InitProducerIdRequest InitProducerIdResponse,
+            JoinGroup JoinGroupRequest JoinGroupResponse,
+            LeaveGroup LeaveGroupRequest LeaveGroupResponse,
+            ListGroups ListGroupsRequest ListGroupsResponse,
             ListOffsets ListOffsetsRequest ListOffsetsResponse,
             Metadata MetadataRequest MetadataResponse,
+            OffsetCommit OffsetCommitRequest OffsetCommitResponse,
+            OffsetDelete OffsetDeleteRequest OffsetDeleteResponse,
+            OffsetFetch OffsetFetchRequest OffsetFetchResponse,
             OffsetForLeaderEpoch OffsetForLeaderEpochRequest OffsetForLeaderEpochResponse,
             Produce ProduceRequest ProduceResponse,
+            SyncGroup SyncGroupRequest SyncGroupResponse,
             WriteTxnMarkers WriteTxnMarkersRequest WriteTxnMarkersResponse,
         )
     };
@@ -91,7 +104,7 @@ fn every_version_of_every_served_api_is_captured() {
     let mut reader = Reader::new(&listed.response);
     header::decode_response(&mut reader, ApiKey::ApiVersions, 4).expect("a response header");
     let listed = ApiVersionsResponse::decode(&mut reader, 4).expect("a response");
-    assert_eq!(captured.len(), 19);
+    assert_eq!(captured.len(), 29);
     for (api, versions) in captured {
         let kafka = listed.api_keys.iter().find(|entry| entry.api_key == api.key()).expect("Kafka serves it");
         // Kafka lists Produce from 0 for the sake of librdkafka and serves it from 3.
@@ -105,7 +118,7 @@ fn every_version_of_every_served_api_is_captured() {
 #[ignore = "needs Java, and Apache Kafka's classes from Maven"]
 fn golden_answers_are_those_of_kafka() {
     let _machine = cache::whole_machine();
-    let broker = Broker::start(&suite!(), "golden", &[("auto.create.topics.enable", "false"), ("node.id", "1")]);
+    let broker = Broker::start(&suite!(), "golden", &SETTINGS);
     let jars = provision::kafka();
     let captured = broker.dir().join("frames");
     let mut capture = Command::new(jars.java());

@@ -77,5 +77,12 @@ const _: () = assert!(COORDINATOR_BATCH_BYTES + engine::limits::MIN_BATCH_BYTES 
 /// gives no limit for the whole answer.
 pub const CONVERTED_FETCH_BYTES: usize = 8 << 20;
 
+/// Bytes that a compiled regular expression of a subscription may take, and its matcher. Classes of Unicode letters take
+/// some tens of thousands; a repetition of repetitions can take anything.
+pub const REGEX_BYTES: usize = 1 << 20;
+
+/// How deep a regular expression of a subscription may be nested.
+pub const REGEX_NESTING: u32 = 100;
+
 // An answer of the common size never crosses both bounds at once.
 const _: () = assert!(UNSENT_BYTES >= SEND_BYTES);

@@ -8,9 +8,12 @@
 //! ```
 
 pub mod answers;
+pub mod assignor;
 pub mod classic;
+pub mod consumer;
 pub mod offsets;
 pub mod records;
+pub mod topics;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

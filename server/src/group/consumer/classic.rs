@@ -16,6 +16,7 @@ use super::{
 };
 use crate::group::assignor::Partitions;
 use crate::group::topics::Topics;
+use crate::state_machine::Now;
 
 /// The protocol type of consumers.
 pub(super) const PROTOCOL_TYPE: &str = "consumer";
@@ -61,7 +62,7 @@ impl ConsumerGroup {
     /// A member of the classic protocol joins, for the first time or again.
     pub fn join_classic(
         &mut self,
-        now_ms: i64,
+        now: Now,
         join: &ClassicJoin<'_>,
         caller: Caller<'_>,
         topics: &Topics<'_>,
@@ -124,13 +125,13 @@ impl ConsumerGroup {
             .into_iter()
             .filter_map(|(name, partitions)| Some((topics.id(&name)?, partitions)))
             .collect();
-        let changed = self.subscribe(now_ms, &member_id, metadata, topics, options, out);
+        let changed = self.subscribe(now, &member_id, metadata, topics, options, out);
         if !downgrades {
-            self.update_target(now_ms, topics, options, out);
+            self.update_target(now, topics, options, out);
         }
         let stale = downgrades && self.target_epoch < self.epoch;
         if !stale {
-            self.reconcile(now_ms, &member_id, changed, Some(&owned), topics, out);
+            self.reconcile(now, &member_id, changed, Some(&owned), topics, out);
         }
         let generation = self.members[&member_id].current.epoch;
         let aftermath = if downgrades {
@@ -138,7 +139,7 @@ impl ConsumerGroup {
             self.delete(out);
             Aftermath::Downgraded(seed)
         } else {
-            let after_ms = |timeout_ms: i32| now_ms + i64::from(timeout_ms);
+            let after_ms = |timeout_ms: i32| now.ms + i64::from(timeout_ms);
             self.timers.stop(&member_id, Wait::Join);
             self.timers.start(&member_id, Wait::Session, after_ms(join.session_timeout_ms));
             self.timers.start(&member_id, Wait::Sync, after_ms(join.rebalance_timeout_ms));
@@ -151,7 +152,7 @@ impl ConsumerGroup {
     /// SyncGroup: a member of the classic protocol fetches its assignment, in the form of its clients.
     pub fn sync_classic(
         &mut self,
-        now_ms: i64,
+        now: Now,
         member_id: &str,
         instance_id: Option<&str>,
         generation: i32,
@@ -169,13 +170,13 @@ impl ConsumerGroup {
             return Err(Refusal::new(ErrorCode::InconsistentGroupProtocol, message));
         }
         if self.target_epoch > member.current.epoch && member.current.state != MemberState::UnrevokedPartitions {
-            let deadline_ms = now_ms + i64::from(member.metadata.rebalance_timeout_ms);
+            let deadline_ms = now.ms + i64::from(member.metadata.rebalance_timeout_ms);
             self.timers.start_if_absent(&member_id, Wait::Join, deadline_ms);
             let message = format!("Member {member_id} of group {} is to join again.", self.id);
             return Err(Refusal::new(ErrorCode::RebalanceInProgress, message));
         }
         let assignment = encode_assignment(&without_epochs(&member.current.assigned), &subscription, topics);
-        let deadline_ms = now_ms + i64::from(classic.session_timeout_ms);
+        let deadline_ms = now.ms + i64::from(classic.session_timeout_ms);
         self.timers.stop(&member_id, Wait::Sync);
         self.timers.start(&member_id, Wait::Session, deadline_ms);
         Ok(assignment)
@@ -184,7 +185,7 @@ impl ConsumerGroup {
     /// Heartbeat: whether a member of the classic protocol is to join again.
     pub fn heartbeat_classic(
         &mut self,
-        now_ms: i64,
+        now: Now,
         member_id: &str,
         instance_id: Option<&str>,
         generation: i32,
@@ -200,9 +201,9 @@ impl ConsumerGroup {
                 MemberState::UnreleasedPartitions => !self.waits_for_others(&member_id, member),
                 MemberState::Stable | MemberState::Unknown => false,
             };
-        self.timers.start(&member_id, Wait::Session, now_ms + i64::from(session_ms));
+        self.timers.start(&member_id, Wait::Session, now.ms + i64::from(session_ms));
         if rejoins {
-            self.timers.start_if_absent(&member_id, Wait::Join, now_ms + i64::from(rebalance_ms));
+            self.timers.start_if_absent(&member_id, Wait::Join, now.ms + i64::from(rebalance_ms));
         }
         Ok(rejoins)
     }

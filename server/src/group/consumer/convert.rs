@@ -15,6 +15,7 @@ use super::{
 };
 use crate::group::assignor::Partitions;
 use crate::group::topics::Topics;
+use crate::state_machine::Now;
 
 /// What a group of the classic protocol takes over, or hands over.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +56,7 @@ impl ConsumerGroup {
     pub fn from_classic(
         id: &str,
         seed: &ClassicSeed,
-        now_ms: i64,
+        now: Now,
         topics: &Topics<'_>,
         options: &ConsumerOptions,
         out: &mut Vec<Record>,
@@ -123,7 +124,7 @@ impl ConsumerGroup {
             };
             group.emit(Record::Current(id.clone(), Some(current)), out);
             let session_ms = metadata.classic.as_ref().map_or(0, |classic| classic.session_timeout_ms);
-            group.timers.start(&id, Wait::Session, now_ms + i64::from(session_ms));
+            group.timers.start(&id, Wait::Session, now.ms + i64::from(session_ms));
         }
         Ok(group)
     }

@@ -16,6 +16,10 @@ use super::{
 };
 use crate::group::assignor::{Assignor, Partitions};
 use crate::group::topics::Topics;
+use crate::state_machine::Now;
+
+/// Members that are taken out at a time. Each takes some hundred bytes of records; a batch holds a million.
+const REMOVALS: usize = 500;
 
 /// Who sends a request.
 #[derive(Debug, Clone, Copy)]
@@ -95,7 +99,7 @@ impl ConsumerGroup {
     /// If the member leaves: see [`ConsumerGroup::leave`].
     pub fn heartbeat(
         &mut self,
-        now_ms: i64,
+        now: Now,
         request: &ConsumerGroupHeartbeatRequest<'_>,
         caller: Caller<'_>,
         topics: &Topics<'_>,
@@ -122,10 +126,10 @@ impl ConsumerGroup {
         let before: Assigned = known.map(|member| member.current.assigned.clone()).unwrap_or_default();
         let mut metadata = known.map(|member| member.metadata.clone()).unwrap_or_default();
         metadata.update(request, caller);
-        let subscription_changed = self.subscribe(now_ms, &member_id, metadata, topics, options, out);
-        self.update_target(now_ms, topics, options, out);
-        self.reconcile(now_ms, &member_id, subscription_changed, owned.as_ref(), topics, out);
-        self.timers.start(&member_id, Wait::Session, now_ms + i64::from(options.session_timeout_ms));
+        let subscription_changed = self.subscribe(now, &member_id, metadata, topics, options, out);
+        self.update_target(now, topics, options, out);
+        self.reconcile(now, &member_id, subscription_changed, owned.as_ref(), topics, out);
+        self.timers.start(&member_id, Wait::Session, now.ms + i64::from(options.session_timeout_ms));
 
         let current = &self.members[&member_id].current;
         let is_full = request.rebalance_timeout_ms != -1
@@ -169,16 +173,16 @@ impl ConsumerGroup {
         Ok((response, aftermath))
     }
 
-    /// Takes out the members whose time is over. When it returns [`Aftermath::Downgraded`], time-outs that have ended
-    /// may be left.
+    /// Takes out the members whose time is over, as many as fit one batch: it is called again while more are due.
     pub fn on_timeout(
         &mut self,
-        now_ms: i64,
+        now: Now,
         topics: &Topics<'_>,
         options: &ConsumerOptions,
         out: &mut Vec<Record>,
     ) -> Aftermath {
-        while let Some((member_id, wait)) = self.timers.pop_ended(now_ms) {
+        for _ in 0..REMOVALS {
+            let Some((member_id, wait)) = self.timers.pop_ended(now.ms) else { break };
             let Some(member) = self.members.get(&member_id) else { continue };
             // A member that has left the epoch has done what it was given time for.
             if matches!(wait, Wait::Revoke(epoch) if member.current.epoch != epoch) {
@@ -301,7 +305,7 @@ impl ConsumerGroup {
     /// Leads a member one step towards the target assignment.
     pub(super) fn reconcile(
         &mut self,
-        now_ms: i64,
+        now: Now,
         member_id: &Arc<str>,
         subscription_changed: bool,
         owned: Option<&Partitions>,
@@ -327,7 +331,7 @@ impl ConsumerGroup {
         if !member.is_classic() {
             let wait = Wait::Revoke(next.epoch);
             if next.state == MemberState::UnrevokedPartitions {
-                let deadline_ms = now_ms + i64::from(member.metadata.rebalance_timeout_ms);
+                let deadline_ms = now.ms + i64::from(member.metadata.rebalance_timeout_ms);
                 self.timers.start(member_id, wait, deadline_ms);
             } else {
                 self.timers.stop(member_id, wait);

@@ -10,6 +10,7 @@ use super::member::{Assigned, Current};
 use super::timers::Wait;
 use super::{ConsumerGroup, ConsumerOptions, FIRST_EPOCH, Index, Member, MemberState, Record};
 use crate::group::assignor::Partitions;
+use crate::state_machine::Now;
 
 impl ConsumerGroup {
     /// Applies a record of this group.
@@ -72,11 +73,11 @@ impl ConsumerGroup {
     }
 
     /// Starts the members' time-outs when all records have been applied.
-    pub fn on_loaded(&mut self, now_ms: i64, options: &ConsumerOptions) {
+    pub fn on_loaded(&mut self, now: Now, options: &ConsumerOptions) {
         for (id, member) in &self.members {
-            self.timers.start(id, Wait::Session, now_ms + i64::from(options.session_timeout_ms));
+            self.timers.start(id, Wait::Session, now.ms + i64::from(options.session_timeout_ms));
             if member.current.state == MemberState::UnrevokedPartitions {
-                let deadline_ms = now_ms + i64::from(member.metadata.rebalance_timeout_ms);
+                let deadline_ms = now.ms + i64::from(member.metadata.rebalance_timeout_ms);
                 self.timers.start(id, Wait::Revoke(member.current.epoch), deadline_ms);
             }
         }

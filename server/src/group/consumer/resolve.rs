@@ -10,6 +10,7 @@ use wire::error::ErrorCode;
 use super::{ConsumerGroup, ConsumerOptions, Record, Refusal, ResolvedRegex};
 use crate::group::topics::Topics;
 use crate::limits::{REGEX_BYTES, REGEX_NESTING};
+use crate::state_machine::Now;
 
 /// The shortest time between two look-ups of all expressions of a group, in milliseconds.
 const LOOKUP_INTERVAL_MS: i64 = 10_000;
@@ -27,7 +28,7 @@ impl ConsumerGroup {
     /// whether the group subscribes to other topics now.
     pub(super) fn resolve_regexes(
         &mut self,
-        now_ms: i64,
+        now: Now,
         topics: &Topics<'_>,
         options: &ConsumerOptions,
         out: &mut Vec<Record>,
@@ -44,19 +45,19 @@ impl ConsumerGroup {
         let all = match self.regex_lookup {
             None => true,
             Some((then_ms, version)) => {
-                let is_old = now_ms > then_ms.saturating_add(i64::from(options.regex_refresh_interval_ms));
-                now_ms > then_ms.saturating_add(LOOKUP_INTERVAL_MS) && (is_old || version != topics.version())
+                let is_old = now.ms > then_ms.saturating_add(i64::from(options.regex_refresh_interval_ms));
+                now.ms > then_ms.saturating_add(LOOKUP_INTERVAL_MS) && (is_old || version != topics.version())
             }
         };
         if all {
-            self.regex_lookup = Some((now_ms, topics.version()));
+            self.regex_lookup = Some((now.ms, topics.version()));
         }
         for regex in self.index.regex_members.keys().cloned().collect::<Vec<_>>() {
             let known = self.regexes.get(&regex);
             if known.is_some() && !all {
                 continue;
             }
-            let found = resolve(&regex, now_ms, topics);
+            let found = resolve(&regex, now.unix_ms, topics);
             if known.is_none_or(|known| known.topics != found.topics) {
                 changed = true;
                 self.emit(Record::Regex(regex, Some(found)), out);
@@ -68,11 +69,11 @@ impl ConsumerGroup {
 
 /// The topics whose whole names match. An expression that another broker has accepted and that is none here matches
 /// nothing.
-fn resolve(regex: &str, now_ms: i64, topics: &Topics<'_>) -> ResolvedRegex {
+fn resolve(regex: &str, now_unix_ms: i64, topics: &Topics<'_>) -> ResolvedRegex {
     let version = topics.version() as i64;
     let names =
         compile(regex).map(|regex| topics.names().filter(|name| regex.is_match(name)).map(str::to_owned).collect());
-    ResolvedRegex { topics: names.unwrap_or_default(), version, timestamp_ms: now_ms }
+    ResolvedRegex { topics: names.unwrap_or_default(), version, timestamp_ms: now_unix_ms }
 }
 
 fn compile(regex: &str) -> Result<Regex, regex::Error> {

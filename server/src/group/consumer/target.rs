@@ -7,13 +7,14 @@ use std::sync::Arc;
 use super::{ConsumerGroup, ConsumerOptions, GroupEpoch, Member, Metadata, Record, TargetEpoch};
 use crate::group::assignor::{Assignor, GroupSpec, MemberSpec};
 use crate::group::topics::{Topics, combine_hashes};
+use crate::state_machine::Now;
 
 impl ConsumerGroup {
     /// Sets what a member says of itself, and raises the group's epoch if an assignment would come out differently for
     /// it or for what has become of the topics. Returns whether the member's subscription has changed.
     pub(super) fn subscribe(
         &mut self,
-        now_ms: i64,
+        now: Now,
         member_id: &Arc<str>,
         metadata: Metadata,
         topics: &Topics<'_>,
@@ -27,7 +28,7 @@ impl ConsumerGroup {
         if known != Some(&metadata) {
             self.emit(Record::Member(member_id.clone(), Some(metadata)), out);
         }
-        let resolution_changed = self.resolve_regexes(now_ms, topics, options, out);
+        let resolution_changed = self.resolve_regexes(now, topics, options, out);
         let changed = names_changed || regex_changed || resolution_changed;
         if changed || self.compared != Some(topics.version()) {
             self.compared = Some(topics.version());
@@ -45,7 +46,7 @@ impl ConsumerGroup {
     /// Makes the target assignment of the group's epoch, unless there is one or the last one is too recent.
     pub(super) fn update_target(
         &mut self,
-        now_ms: i64,
+        now: Now,
         topics: &Topics<'_>,
         options: &ConsumerOptions,
         out: &mut Vec<Record>,
@@ -53,7 +54,7 @@ impl ConsumerGroup {
         let interval_ms = i64::from(options.assignment_interval_ms);
         let too_recent = self.target_timestamp_ms != 0
             && interval_ms != 0
-            && now_ms < self.target_timestamp_ms.saturating_add(interval_ms);
+            && now.unix_ms < self.target_timestamp_ms.saturating_add(interval_ms);
         if self.target_epoch >= self.epoch || too_recent {
             return;
         }
@@ -64,7 +65,7 @@ impl ConsumerGroup {
                 self.emit(Record::Target(member_id, Some(partitions)), out);
             }
         }
-        self.emit(Record::TargetEpoch(Some(TargetEpoch { epoch: self.epoch, timestamp_ms: now_ms })), out);
+        self.emit(Record::TargetEpoch(Some(TargetEpoch { epoch: self.epoch, timestamp_ms: now.unix_ms })), out);
     }
 
     /// The hash of all subscribed topics that exist.

@@ -13,6 +13,7 @@ use crate::catalog::Action;
 use crate::config::topic::Configs;
 use crate::group::topics::Topics;
 use crate::image::Image;
+use crate::state_machine::Now;
 
 const OPTIONS: ConsumerOptions = ConsumerOptions {
     session_timeout_ms: 45_000,
@@ -32,15 +33,15 @@ const BEGIN_MS: i64 = 1_700_000_000_000;
 const REBALANCE_MS: i32 = 60_000;
 
 /// The topics, with the actions of a controller.
-pub(super) struct Metadata848(Image);
+struct Topology(Image);
 
-impl Metadata848 {
-    fn new() -> Metadata848 {
-        Metadata848(Image::new("cluster-id", 1, 1, Arc::new(Configs::new())))
+impl Topology {
+    fn new() -> Topology {
+        Topology(Image::new("cluster-id", 1, 1, Arc::new(Configs::new())))
     }
 
-    fn with(topics: &[(&str, i32)]) -> Metadata848 {
-        let mut metadata = Metadata848::new();
+    fn with(topics: &[(&str, i32)]) -> Topology {
+        let mut metadata = Topology::new();
         for (number, (name, partitions)) in topics.iter().enumerate() {
             metadata.create(name, number as u128 + 1, *partitions);
         }
@@ -186,8 +187,8 @@ impl Client {
 
 /// The coordinator with one group, and everything it has written.
 struct World {
-    now_ms: i64,
-    metadata: Metadata848,
+    now: Now,
+    metadata: Topology,
     group: ConsumerGroup,
     options: ConsumerOptions,
     log: Vec<(Vec<u8>, Option<Vec<u8>>)>,
@@ -195,9 +196,9 @@ struct World {
 }
 
 impl World {
-    fn new(metadata: Metadata848) -> World {
+    fn new(metadata: Topology) -> World {
         World {
-            now_ms: BEGIN_MS,
+            now: Now { ms: 0, unix_ms: BEGIN_MS },
             metadata,
             group: ConsumerGroup::new("group"),
             options: ConsumerOptions { assignors: Assignor::ALL.to_vec(), ..OPTIONS },
@@ -224,7 +225,7 @@ impl World {
                 response
             })
         } else {
-            self.group.heartbeat(self.now_ms, request, caller, &topics, &self.options, &mut out)
+            self.group.heartbeat(self.now, request, caller, &topics, &self.options, &mut out)
         };
         assert!(answer.is_ok() || out.is_empty(), "a refused request leaves nothing: {out:?}");
         self.write(out);
@@ -243,16 +244,17 @@ impl World {
 
     /// Time passes, and time-outs with it.
     fn pass(&mut self, ms: i64) {
-        let end_ms = self.now_ms + ms;
+        let (end_ms, wall_ms) = (self.now.ms + ms, self.now.unix_ms - self.now.ms);
         while let Some(deadline_ms) = self.group.next_deadline().filter(|deadline_ms| *deadline_ms <= end_ms) {
-            self.now_ms = self.now_ms.max(deadline_ms);
+            self.now.ms = self.now.ms.max(deadline_ms);
+            self.now.unix_ms = wall_ms + self.now.ms;
             let mut out = Vec::new();
             let topics = Topics::new(&self.metadata.0);
-            let aftermath = self.group.on_timeout(self.now_ms, &topics, &self.options, &mut out);
+            let aftermath = self.group.on_timeout(self.now, &topics, &self.options, &mut out);
             assert_eq!(aftermath, Aftermath::Remains);
             self.write(out);
         }
-        self.now_ms = end_ms;
+        self.now = Now { ms: end_ms, unix_ms: wall_ms + end_ms };
     }
 
     /// The broker starts again: the group is what its log makes of it.
@@ -266,7 +268,7 @@ impl World {
             again.apply(&record);
         }
         assert!(again.recorded() == self.group.recorded(), "{:?}\n{:?}", again.recorded(), self.group.recorded());
-        again.on_loaded(self.now_ms, &self.options);
+        again.on_loaded(self.now, &self.options);
         self.group = again;
     }
 
@@ -320,6 +322,12 @@ impl World {
             self.check(clients);
         }
         assert_eq!(self.group.state(), if clients.is_empty() { GroupState::Empty } else { GroupState::Stable });
+        let loads = clients.iter().map(|client| client.owned.values().map(BTreeSet::len).sum::<usize>());
+        let same = clients.windows(2).all(|pair| pair[0].wish == pair[1].wish);
+        if same && self.group.preferred_assignor() != Some(Assignor::Range) {
+            let (least, most) = (loads.clone().min().unwrap_or(0), loads.max().unwrap_or(0));
+            assert!(most - least <= 1, "uneven: {clients:?}");
+        }
         let mut shared: BTreeMap<(Uuid, i32), usize> = BTreeMap::new();
         for client in clients.iter() {
             let member = &self.group.members()[client.member_id.as_str()];
@@ -349,7 +357,7 @@ impl World {
 
 #[test]
 fn two_members_share_and_a_partition_moves_only_when_given_up() {
-    let mut world = World::new(Metadata848::with(&[("t", 4)]));
+    let mut world = World::new(Topology::with(&[("t", 4)]));
     let mut first = Client::new("a", Wish::names(&["t"]));
     first.heartbeat(&mut world, false).unwrap();
     assert_eq!((world.group.epoch(), first.epoch), (2, 2), "epochs begin as in Kafka");
@@ -378,7 +386,7 @@ fn two_members_share_and_a_partition_moves_only_when_given_up() {
 
 #[test]
 fn a_member_that_does_not_give_up_in_time_is_fenced() {
-    let mut world = World::new(Metadata848::with(&[("t", 4)]));
+    let mut world = World::new(Topology::with(&[("t", 4)]));
     let mut slow = Client::new("slow", Wish::names(&["t"]));
     slow.heartbeat(&mut world, false).unwrap();
     slow.settle();
@@ -402,7 +410,7 @@ fn a_member_that_does_not_give_up_in_time_is_fenced() {
 
 #[test]
 fn epochs_and_ids_that_are_wrong_are_refused_as_kafka_does() {
-    let mut world = World::new(Metadata848::with(&[("t", 1)]));
+    let mut world = World::new(Topology::with(&[("t", 1)]));
     let refused = |world: &mut World, request: ConsumerGroupHeartbeatRequest<'_>| {
         world.heartbeat(&ConsumerGroupHeartbeatRequest { group_id: "group", ..request }).unwrap_err()
     };
@@ -479,7 +487,7 @@ fn requests_that_contradict_themselves_are_refused_as_kafka_does() {
 
 #[test]
 fn offsets_are_committed_with_the_epoch_in_which_the_partition_was_assigned() {
-    let mut world = World::new(Metadata848::with(&[("t", 2)]));
+    let mut world = World::new(Topology::with(&[("t", 2)]));
     let mut first = Client::new("a", Wish::names(&["t"]));
     first.heartbeat(&mut world, false).unwrap();
     first.settle();
@@ -506,7 +514,7 @@ fn offsets_are_committed_with_the_epoch_in_which_the_partition_was_assigned() {
 
 #[test]
 fn a_deleted_group_leaves_nothing() {
-    let mut world = World::new(Metadata848::with(&[("t", 2), ("u", 1)]));
+    let mut world = World::new(Topology::with(&[("t", 2), ("u", 1)]));
     let wish = Wish { regex: "u.*".to_owned(), ..Wish::names(&["t"]) };
     let mut client = Client::new("a", wish);
     client.heartbeat(&mut world, false).unwrap();
@@ -527,6 +535,155 @@ fn a_deleted_group_leaves_nothing() {
     assert!(!live.values().any(|live| *live), "every key is taken back");
 }
 
+/// A subscription in the form of classic clients, in version 1.
+fn subscription(names: &[&str], owned: &[(&str, &[i32])]) -> Vec<u8> {
+    use wire::Message;
+    use wire::messages::{ConsumerProtocolSubscription, consumer_protocol_subscription::TopicPartition};
+    let owned = owned.iter().map(|(topic, partitions)| TopicPartition { topic, partitions: partitions.to_vec() });
+    let subscription = ConsumerProtocolSubscription {
+        topics: names.to_vec(),
+        owned_partitions: owned.collect(),
+        ..ConsumerProtocolSubscription::default()
+    };
+    let mut bytes = vec![0, 1];
+    subscription.encode(&mut bytes, 1).unwrap();
+    bytes
+}
+
+/// A classic group in generation 7, whose two members have half of the topic `t` each.
+fn classic_seed(topics: &Topics<'_>) -> ClassicSeed {
+    let member = |id: &str, partitions: &[i32]| {
+        let subscription = subscription(&["t"], &[]);
+        let partitions = Partitions::from([(topic(1), partitions.iter().copied().collect())]);
+        ClassicSeedMember {
+            id: id.into(),
+            instance_id: None,
+            client_id: "client".to_owned(),
+            client_host: "/127.0.0.1".to_owned(),
+            rebalance_timeout_ms: REBALANCE_MS,
+            session_timeout_ms: 30_000,
+            assignment: super::classic::encode_assignment(&partitions, &subscription, topics),
+            protocols: vec![("range".to_owned(), subscription)],
+        }
+    };
+    ClassicSeed {
+        generation: 7,
+        protocol: "range".to_owned(),
+        rebalance: false,
+        members: vec![member("old-a", &[0, 1]), member("old-b", &[2, 3])],
+    }
+}
+
+/// One member of each protocol, the classic one led by the answers that its kind understands.
+#[test]
+fn a_group_is_upgraded_and_downgraded_one_member_at_a_time() {
+    let mut world = World::new(Topology::with(&[("t", 4)]));
+    world.options.migration.downgrade = true;
+    let topics_image = world.metadata.0.clone();
+    let topics = Topics::new(&topics_image);
+    let seed = classic_seed(&topics);
+    let mut out = Vec::new();
+    world.group = ConsumerGroup::from_classic("group", &seed, world.now, &topics, &world.options, &mut out).unwrap();
+    world.write(out);
+    world.restart();
+    assert_eq!((world.group.epoch(), world.group.state()), (7, GroupState::Stable));
+
+    // The first one of the new protocol comes: the old ones are told to join again, and give up.
+    let mut new = Client::new("new", Wish::names(&["t"]));
+    new.heartbeat(&mut world, false).unwrap();
+    assert_eq!(new.epoch, 8);
+    assert_eq!(new.told, Some(Partitions::new()));
+    let caller = Caller { client_id: "client", client_host: "/127.0.0.1", new_member_id: "generated" };
+    let now = world.now;
+    let rejoin = |world: &mut World, id: &str, owned: &[i32]| {
+        let bytes = subscription(&["t"], &[("t", owned)]);
+        let join = ClassicJoin {
+            member_id: id,
+            instance_id: None,
+            session_timeout_ms: 30_000,
+            rebalance_timeout_ms: REBALANCE_MS,
+            protocol_type: "consumer",
+            protocols: &[("range", &bytes)],
+            needs_known_id: true,
+        };
+        let mut out = Vec::new();
+        let joined = world.group.join_classic(now, &join, caller, &topics, &world.options, &mut out).unwrap();
+        world.write(out);
+        let ClassicJoined::Member { generation, protocol, aftermath, .. } = joined else { panic!("{joined:?}") };
+        assert_eq!((protocol.as_str(), aftermath), ("range", Aftermath::Remains));
+        let kind = Some("consumer");
+        let bytes = world.group.sync_classic(now, id, None, generation, kind, Some("range"), &topics).unwrap();
+        let (assigned, _) = super::classic::decode_assignment(&bytes, &topics).unwrap();
+        (generation, assigned.get(&topic(1)).cloned().unwrap_or_default())
+    };
+    assert_eq!(world.group.heartbeat_classic(now, "old-b", None, 7), Ok(true));
+    assert_eq!(world.group.heartbeat_classic(now, "old-b", None, 6).unwrap_err().code, ErrorCode::IllegalGeneration);
+    assert_eq!(world.group.heartbeat_classic(now, "new", None, 8).unwrap_err().code, ErrorCode::UnknownMemberId);
+    // A cooperative member: it learns what to give up, and joins once more without it.
+    let (generation, kept) = rejoin(&mut world, "old-b", &[2, 3]);
+    assert_eq!((generation, &kept), (7, &BTreeSet::from([2])), "its epoch stays until it has given up");
+    assert_eq!(world.group.heartbeat_classic(now, "old-b", None, 7), Ok(true));
+    let (generation, kept) = rejoin(&mut world, "old-b", &[2]);
+    assert_eq!((generation, &kept), (8, &BTreeSet::from([2])));
+    assert_eq!(world.group.heartbeat_classic(now, "old-b", None, 8), Ok(false));
+    // An eager one has given up everything when it joins, and gets what it is to have.
+    let (generation, kept) = rejoin(&mut world, "old-a", &[]);
+    assert_eq!((generation, &kept), (8, &BTreeSet::from([0, 1])));
+    new.heartbeat(&mut world, false).unwrap();
+    new.settle();
+    assert_eq!(new.owned, Partitions::from([(topic(1), BTreeSet::from([3]))]));
+    world.check(&[]);
+
+    // The one of the new protocol goes: the others go on by themselves.
+    let request = ConsumerGroupHeartbeatRequest {
+        group_id: "group",
+        member_id: "new",
+        member_epoch: LEAVE_EPOCH,
+        ..Default::default()
+    };
+    let mut out = Vec::new();
+    let (_, aftermath) = world.group.leave(&request, &topics, &world.options, &mut out).unwrap();
+    let Aftermath::Downgraded(seed) = aftermath else { panic!("the last member of the protocol has left") };
+    assert_eq!((seed.generation, seed.protocol.as_str(), seed.rebalance), (8, "range", true));
+    let of = |member: &ClassicSeedMember| {
+        let (assigned, _) = super::classic::decode_assignment(&member.assignment, &topics).unwrap();
+        (member.id.to_string(), assigned[&topic(1)].len())
+    };
+    let shares: Vec<(String, usize)> = seed.members.iter().map(of).collect();
+    assert_eq!(shares, [("old-a".to_owned(), 2), ("old-b".to_owned(), 1)]);
+    assert!(matches!(out.last(), Some(Record::Group(None))), "the group ends");
+    assert!(world.group.is_deleted());
+}
+
+#[test]
+fn an_upgrade_that_would_lose_something_is_refused() {
+    let world = World::new(Topology::with(&[("t", 4)]));
+    let topics = world.metadata.topics();
+    let refused = |seed: &ClassicSeed, options: &ConsumerOptions| {
+        let mut out = Vec::new();
+        let refusal = ConsumerGroup::from_classic("g", seed, world.now, &topics, options, &mut out).unwrap_err();
+        assert!(out.is_empty());
+        assert_eq!(refusal.code, ErrorCode::GroupIdNotFound);
+        refusal.message
+    };
+    let seed = classic_seed(&topics);
+    let mut options = world.options.clone();
+    options.max_size = 1;
+    assert!(refused(&seed, &options).contains("exceeds the consumer group maximum size"));
+    options = world.options.clone();
+    options.migration.upgrade = false;
+    assert!(refused(&seed, &options).contains("online upgrade is disabled"));
+    let mut own_data = seed.clone();
+    let length = own_data.members[0].assignment.len();
+    own_data.members[0].assignment.splice(length - 4.., [0, 0, 0, 1, 9]);
+    assert!(refused(&own_data, &world.options).contains("custom assignor"));
+    for damaged in [vec![0], vec![0, 1, 0, 0, 0, 9]] {
+        let mut seed = seed.clone();
+        seed.members[0].protocols[0].1 = damaged;
+        assert!(refused(&seed, &world.options).contains("malformed"));
+    }
+}
+
 /// Clients come, go, die, change their minds and lose answers; topics come, grow and go; the broker starts again.
 /// However it goes, no partition has two readers, and in the end each has what it is to have.
 #[test]
@@ -541,7 +698,7 @@ fn schedule(seed: u64) {
     let mut chance = move |end: u64| random.below(end);
     let names = ["alpha", "beta", "gamma", "delta"];
     let regexes = ["", "", "", "a.*", ".*a", "[ab].*", "nothing"];
-    let mut world = World::new(Metadata848::with(&[("alpha", 1 + chance(6) as i32), ("beta", 1 + chance(6) as i32)]));
+    let mut world = World::new(Topology::with(&[("alpha", 1 + chance(6) as i32), ("beta", 1 + chance(6) as i32)]));
     world.options.assignment_interval_ms = [0, 1_000][chance(2) as usize];
     let mixed = chance(2) == 0;
     let assignors = [None, None, Some("uniform"), Some("range")];

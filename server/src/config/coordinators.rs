@@ -1,5 +1,6 @@
 //! The settings of the coordinators, as types.
 
+use super::consumer_groups::ConsumerGroupOptions;
 use super::options::Values;
 
 /// What the operator decides about groups and transactions.
@@ -11,6 +12,8 @@ pub struct CoordinatorOptions {
     pub transactions_topic: LogTopicOptions,
     /// Groups.
     pub groups: GroupOptions,
+    /// Groups of the consumer protocol.
+    pub consumer_groups: ConsumerGroupOptions,
 }
 
 /// How a coordinator's topic is created.
@@ -66,6 +69,7 @@ impl CoordinatorOptions {
                 session_max_ms: int("group.max.session.timeout.ms"),
                 max_size: int("group.max.size").unsigned_abs() as usize,
             },
+            consumer_groups: ConsumerGroupOptions::new(values),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! [`options::Options`]; other modules use the tables (the admin APIs describe and check by them), never the sources.
 
 pub mod cli;
+pub mod consumer_groups;
 pub mod coordinators;
 pub mod docs;
 pub mod kafka_keys;

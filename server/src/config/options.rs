@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use wire::Uuid;
 
+use super::consumer_groups::ConsumerGroupOptions;
 use super::coordinators::CoordinatorOptions;
 use super::kind::{self, Kind, Value};
 use super::load::Loaded;
@@ -202,6 +203,15 @@ pub enum OptionsError {
         /// What there is, in bytes.
         machine: u64,
     },
+    /// A setting that another one rules out.
+    NotInOrder {
+        /// The setting.
+        name: String,
+        /// How it has to be.
+        relation: &'static str,
+        /// The other one.
+        other: String,
+    },
 }
 
 impl fmt::Display for OptionsError {
@@ -272,6 +282,7 @@ impl fmt::Display for OptionsError {
             OptionsError::TooMuchMemory { asked, machine } => {
                 write!(f, "memory (--memory): {asked} bytes are more than the {machine} that there are")
             }
+            OptionsError::NotInOrder { name, relation, other } => write!(f, "{name} must be {relation} {other}"),
         }
     }
 }
@@ -308,6 +319,7 @@ impl Options {
         let set = |name| values.number(name).expect("the table has a default");
         // Bounded by 31 bits in the table.
         let set_u32 = |name| u32::try_from(set(name)).unwrap_or(u32::MAX);
+        ConsumerGroupOptions::check(&values)?;
         Ok(Options {
             listeners: listeners(&values, machine)?,
             data_dir: PathBuf::from(data_dir),
@@ -382,11 +394,11 @@ impl Values<'_> {
         setting.kind.parse(text).ok()
     }
 
-    fn text(&self, name: &str) -> Option<String> {
+    pub(super) fn text(&self, name: &str) -> Option<String> {
         self.get(name).map(|value| value.to_string())
     }
 
-    fn list(&self, name: &str) -> Vec<String> {
+    pub(super) fn list(&self, name: &str) -> Vec<String> {
         match self.get(name) {
             Some(Value::List(list)) => list,
             _ => Vec::new(),

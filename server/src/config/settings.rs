@@ -6,6 +6,7 @@
 
 use std::sync::LazyLock;
 
+use super::consumer_groups::{ASSIGNORS, MIGRATION_POLICIES};
 use super::kind::Kind;
 use super::topic::{Effect, TOPIC_CONFIGS};
 
@@ -428,6 +429,98 @@ static OWN: &[Row] = &[
         "The longest session timeout that a member may ask for, in milliseconds.",
     ),
     kafkas("group.max.size", POSITIVE, "2147483647", Group::Coordinators, "The most members of one group."),
+    kafkas(
+        "group.consumer.session.timeout.ms",
+        POSITIVE,
+        "45000",
+        Group::Coordinators,
+        "How long a member of a consumer group may be silent, in milliseconds.",
+    ),
+    kafkas(
+        "group.consumer.min.session.timeout.ms",
+        POSITIVE,
+        "45000",
+        Group::Coordinators,
+        "The least that `group.consumer.session.timeout.ms` can be set to, for all groups or one, in milliseconds.",
+    ),
+    kafkas(
+        "group.consumer.max.session.timeout.ms",
+        POSITIVE,
+        "60000",
+        Group::Coordinators,
+        "The most that `group.consumer.session.timeout.ms` can be set to, for all groups or one, in milliseconds.",
+    ),
+    kafkas(
+        "group.consumer.heartbeat.interval.ms",
+        POSITIVE,
+        "5000",
+        Group::Coordinators,
+        "How often members of a consumer group are told to send heartbeats, in milliseconds.",
+    ),
+    kafkas(
+        "group.consumer.min.heartbeat.interval.ms",
+        POSITIVE,
+        "5000",
+        Group::Coordinators,
+        "The least that `group.consumer.heartbeat.interval.ms` can be set to, for all groups or one, in milliseconds.",
+    ),
+    kafkas(
+        "group.consumer.max.heartbeat.interval.ms",
+        POSITIVE,
+        "15000",
+        Group::Coordinators,
+        "The most that `group.consumer.heartbeat.interval.ms` can be set to, for all groups or one, in milliseconds.",
+    ),
+    kafkas(
+        "group.consumer.assignment.interval.ms",
+        NOT_NEGATIVE,
+        "1000",
+        Group::Coordinators,
+        "The shortest time between two assignments of a consumer group, in milliseconds.",
+    ),
+    kafkas(
+        "group.consumer.min.assignment.interval.ms",
+        NOT_NEGATIVE,
+        "0",
+        Group::Coordinators,
+        "The least that `group.consumer.assignment.interval.ms` can be set to, for all groups or one, in milliseconds.",
+    ),
+    kafkas(
+        "group.consumer.max.assignment.interval.ms",
+        NOT_NEGATIVE,
+        "15000",
+        Group::Coordinators,
+        "The most that `group.consumer.assignment.interval.ms` can be set to, for all groups or one, in milliseconds.",
+    ),
+    kafkas(
+        "group.consumer.max.size",
+        POSITIVE,
+        "2147483647",
+        Group::Coordinators,
+        "The most members of one consumer group. Groups of the classic protocol have `group.max.size`.",
+    ),
+    kafkas(
+        "group.consumer.assignors",
+        Kind::ListOf(ASSIGNORS),
+        "uniform,range",
+        Group::Coordinators,
+        "The assignors that members of consumer groups may ask for. The first is for those that do not ask.",
+    ),
+    kafkas(
+        "group.consumer.migration.policy",
+        Kind::OneOf(MIGRATION_POLICIES),
+        "bidirectional",
+        Group::Coordinators,
+        "Which way groups with members may change between the classic and the consumer protocol. Empty ones always may.",
+    ),
+    kafkas(
+        "group.consumer.regex.refresh.interval.ms",
+        Kind::Int { min: 10_000, max: i32::MAX },
+        "600000",
+        Group::Coordinators,
+        "How often the topics that match a consumer group's regular expressions are looked up again though no topic has \
+         changed, in milliseconds.",
+    ),
     kafkas(
         "transaction.state.log.num.partitions",
         POSITIVE,

@@ -99,6 +99,8 @@ pub static APIS: &[Api] = &[
     Api { key: ApiKey::OffsetDelete, min: 0, max: 0, handler: task!(group_offsets::handle_delete) },
     Api { key: ApiKey::DescribeCluster, min: 0, max: 2, handler: task!(describe_cluster) },
     Api { key: ApiKey::DescribeProducers, min: 0, max: 0, handler: task!(describe_producers) },
+    Api { key: ApiKey::ConsumerGroupHeartbeat, min: 0, max: 1, handler: task!(consumer_groups::handle_heartbeat) },
+    Api { key: ApiKey::ConsumerGroupDescribe, min: 0, max: 1, handler: task!(consumer_groups::handle_describe) },
     Api { key: ApiKey::DescribeTopicPartitions, min: 0, max: 0, handler: task!(describe_topic_partitions) },
 ];
 

@@ -13,8 +13,14 @@ pub struct Feature {
 
 /// The features of Kafka that this broker has, with Kafka's names and levels.
 ///
-/// `transaction.version` and `group.version` are missing: without them clients use the older protocols.
-pub const SUPPORTED: &[Feature] = &[Feature { name: METADATA_VERSION, min: METADATA_4_3, max: METADATA_4_3 }];
+/// `transaction.version` is missing: without it clients use the older protocol.
+pub const SUPPORTED: &[Feature] = &[
+    Feature { name: METADATA_VERSION, min: METADATA_4_3, max: METADATA_4_3 },
+    Feature { name: GROUP_VERSION, min: 0, max: 1 },
+];
+
+/// The feature that tells which protocols groups may speak: from level 1 on the consumer protocol too (KIP-848).
+pub const GROUP_VERSION: &str = "group.version";
 
 /// The feature that tells the forms of the metadata's records.
 pub const METADATA_VERSION: &str = "metadata.version";

@@ -77,11 +77,11 @@ impl Services {
     }
 
     fn new(options: ServiceOptions) -> Services {
-        let groups = options.coordinators.groups;
+        let (groups, consumer_groups) = (options.coordinators.groups, options.coordinators.consumer_groups);
         Services {
             options,
             controller: OnceCell::new(),
-            groups: Coordinator::new(LogTopic::Offsets, move |_| Groups::new(groups)),
+            groups: Coordinator::new(LogTopic::Offsets, move |_| Groups::new(groups, consumer_groups)),
             producer_ids: Cell::default(),
             failure: RefCell::default(),
             ending: Notify::new(),

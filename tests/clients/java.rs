@@ -7,7 +7,7 @@ use compare::kafka::Jars;
 use harness::broker::Broker;
 use harness::client::Client;
 use harness::partitioner::Partitioner;
-use harness::process::Running;
+use harness::process::{Running, run};
 use harness::workload::{self, ReadBack, Record, Timestamps};
 use harness::{cache, provision, suite};
 
@@ -400,4 +400,25 @@ fn parse(line: &str) -> Option<ReadBack> {
         offset: offset.strip_prefix("Offset:")?.parse().ok()?,
         record,
     })
+}
+
+/// Groups of the consumer protocol: shared, taken over, static, by regular expression, and changed from the classic
+/// protocol and back. In between the broker is killed: what was committed stays.
+#[test]
+#[ignore = "needs Java, and Apache Kafka from Maven"]
+fn client_java_consumer_groups() {
+    let _machine = cache::whole_machine();
+    let mut broker = Broker::start(&suite!(), "java-consumer-groups", &[("auto.create.topics.enable", "false")]);
+    let jars = provision::kafka();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/clients/java/ConsumerGroups.java");
+    for part in ["share", "after-restart", "regex", "static", "migrate"] {
+        if part == "after-restart" {
+            broker.kill();
+            broker.resume();
+        }
+        let mut command = Command::new(jars.java());
+        command.args(["-Xmx512m", "-cp", &jars.class_path()]).arg(&source).arg(broker.bootstrap()).arg(part);
+        let said = run(&mut command, &broker.dir().join(format!("{part}.log")));
+        assert_eq!(said.last(), Some(&format!("done {part}")), "{said:?}");
+    }
 }

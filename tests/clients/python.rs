@@ -3,9 +3,11 @@
 use std::path::Path;
 use std::process::Command;
 
+use harness::broker::Broker;
 use harness::client::Client;
 use harness::partitioner::Partitioner;
-use harness::{provision, suite};
+use harness::process::run;
+use harness::{cache, provision, suite};
 
 const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 
@@ -52,6 +54,17 @@ fn client_aiokafka() {
         large: "MessageSizeTooLargeError",
     }
     .check(&suite!());
+}
+
+/// librdkafka's members of groups of the consumer protocol (KIP-848).
+#[test]
+#[ignore = "needs confluent-kafka from the Python package index"]
+fn client_confluent_kafka_consumer_groups() {
+    let _machine = cache::whole_machine();
+    let broker = Broker::start(&suite!(), "confluent-consumer-groups", &[("auto.create.topics.enable", "false")]);
+    let mut command = script("confluent-kafka", "consumer_groups.py");
+    let said = run(command.arg(broker.bootstrap()), &broker.dir().join("client.log"));
+    assert_eq!(said.last().map(String::as_str), Some("done"), "{said:?}");
 }
 
 fn script(client: &str, name: &str) -> Command {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use wire::Uuid;
 use wire::error::ErrorCode;
 
+use super::consumer::{ConsumerDescription, HeartbeatResponse, Refusal};
+
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
@@ -28,6 +30,10 @@ pub enum Answer {
     List(Vec<Listed>),
     /// To DeleteGroups.
     Delete(ErrorCode),
+    /// To ConsumerGroupHeartbeat.
+    ConsumerHeartbeat(Result<HeartbeatResponse, Refusal>),
+    /// To ConsumerGroupDescribe.
+    DescribeConsumer(Result<ConsumerDescription, Refusal>),
 }
 
 /// The answer to a member that joins.

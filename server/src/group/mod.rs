@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! Groups ─ Group: classic                   members, generations
+//!        │        consumer                  members, epochs, assignments (KIP-848)
 //!        └ Offsets                          committed, and pending in transactions
 //!          records                          both as bytes
 //! ```
@@ -11,6 +12,7 @@ pub mod answers;
 pub mod assignor;
 pub mod classic;
 pub mod consumer;
+mod modern;
 pub mod offsets;
 pub mod records;
 pub mod topics;
@@ -25,8 +27,10 @@ use wire::messages::{HeartbeatRequest, JoinGroupRequest, SyncGroupRequest};
 
 use self::answers::{Answer, Description, FetchedOffset, FetchedTopic, JoinAnswer, Listed, SyncAnswer};
 use self::classic::ClassicGroup;
+use self::consumer::ConsumerGroup;
 use self::offsets::Offsets;
 use self::records::{GroupRecord, Offset};
+use crate::config::consumer_groups::ConsumerGroupOptions;
 use crate::config::coordinators::GroupOptions;
 use crate::image::Image;
 use crate::limits::COORDINATOR_BATCH_BYTES;
@@ -41,6 +45,9 @@ const DESCRIBES_ERRORS_FROM: i16 = 6;
 #[derive(Debug)]
 pub struct Groups {
     options: GroupOptions,
+    consumer: ConsumerGroupOptions,
+    /// The newest metadata. None before the log has been read.
+    image: Option<Arc<Image>>,
     groups: BTreeMap<Arc<str>, Group>,
     offsets: Offsets,
     /// Groups by the time at which something is due, with what the group has been entered under.
@@ -59,6 +66,8 @@ pub struct Groups {
 pub enum Group {
     /// The members agree among themselves.
     Classic(ClassicGroup),
+    /// The coordinator assigns.
+    Consumer(ConsumerGroup),
 }
 
 /// Who asks.
@@ -124,9 +133,11 @@ pub struct AskedTopic<'a> {
 impl Groups {
     /// No groups.
     #[must_use]
-    pub fn new(options: GroupOptions) -> Groups {
+    pub fn new(options: GroupOptions, consumer: ConsumerGroupOptions) -> Groups {
         Groups {
             options,
+            consumer,
+            image: None,
             groups: BTreeMap::new(),
             offsets: Offsets::default(),
             due: BTreeSet::new(),
@@ -150,6 +161,9 @@ impl Groups {
             let answer = JoinAnswer::refusal(request.member_id, ErrorCode::InvalidSessionTimeout);
             return effects.answer(ticket, Answer::Join(answer));
         }
+        if self.join_consumer(request, caller, (now, ticket), effects) {
+            return self.note_deadline(id);
+        }
         if !self.groups.contains_key(id) {
             if !request.member_id.is_empty() {
                 let answer = JoinAnswer::refusal(request.member_id, ErrorCode::UnknownMemberId);
@@ -162,6 +176,8 @@ impl Groups {
         let Some(group) = self.groups.get_mut(id) else { return };
         match group {
             Group::Classic(group) => group.join(request, caller, &options, (now, ticket), effects),
+            // It has been joined above.
+            Group::Consumer(_) => {}
         }
         self.note_deadline(id);
     }
@@ -173,9 +189,12 @@ impl Groups {
         (now, ticket): (Now, Ticket),
         effects: &mut Effects<Answer>,
     ) {
-        match self.groups.get_mut(request.group_id) {
-            Some(Group::Classic(group)) => group.sync(request, (now, ticket), effects),
-            None => effects.answer(ticket, Answer::Sync(SyncAnswer::refusal(ErrorCode::UnknownMemberId))),
+        match (self.groups.get_mut(request.group_id), &self.image) {
+            (Some(Group::Classic(group)), _) => group.sync(request, (now, ticket), effects),
+            (Some(Group::Consumer(group)), Some(image)) => {
+                effects.answer(ticket, Answer::Sync(modern::sync(group, request, now, image)));
+            }
+            _ => effects.answer(ticket, Answer::Sync(SyncAnswer::refusal(ErrorCode::UnknownMemberId))),
         }
         self.note_deadline(request.group_id);
     }
@@ -189,6 +208,7 @@ impl Groups {
     ) {
         let outcome = match self.groups.get_mut(request.group_id) {
             Some(Group::Classic(group)) => group.heartbeat(request, now),
+            Some(Group::Consumer(group)) => modern::heartbeat(group, request, now),
             None => ErrorCode::UnknownMemberId,
         };
         effects.answer(ticket, Answer::Heartbeat(outcome));
@@ -205,6 +225,7 @@ impl Groups {
     ) {
         let outcomes = match self.groups.get_mut(group_id) {
             Some(Group::Classic(group)) => group.leave(leaving, now, effects),
+            Some(Group::Consumer(_)) => self.leave_consumer(group_id, leaving, now, effects),
             None => vec![ErrorCode::UnknownMemberId; leaving.len()],
         };
         effects.answer(ticket, Answer::Leave(Ok(outcomes)));
@@ -229,11 +250,17 @@ impl Groups {
     pub fn fetch(
         &mut self,
         group_id: &str,
+        (member_id, epoch): (Option<&str>, i32),
         topics: Option<&[AskedTopic<'_>]>,
         stable: bool,
         ticket: Ticket,
         effects: &mut Effects<Answer>,
     ) {
+        if let Some(Group::Consumer(group)) = self.groups.get(group_id)
+            && let Err(refusal) = group.check_fetch(member_id, epoch)
+        {
+            return effects.answer(ticket, Answer::Fetch(Err(refusal.code)));
+        }
         let fetched = match topics {
             None => self.offsets.fetch_all(group_id, stable),
             Some(topics) => {
@@ -261,6 +288,7 @@ impl Groups {
     ) {
         let allowed = match self.groups.get(group_id) {
             Some(Group::Classic(group)) => group.may_delete_offsets(),
+            Some(Group::Consumer(_)) => Ok(()),
             None => Err(ErrorCode::GroupIdNotFound),
         };
         if let Err(error) = allowed {
@@ -299,8 +327,9 @@ impl Groups {
     pub fn describe(&self, group_id: &str, version: i16, ticket: Ticket, effects: &mut Effects<Answer>) {
         let description = match self.groups.get(group_id) {
             Some(Group::Classic(group)) => group.describe(),
-            None => {
-                let sentence = format!("Group {group_id} not found.");
+            other => {
+                let what = if other.is_some() { "is not a classic group" } else { "not found" };
+                let sentence = format!("Group {group_id} {what}.");
                 let error = (version >= DESCRIBES_ERRORS_FROM).then_some((ErrorCode::GroupIdNotFound, sentence));
                 Description { error, state: "Dead", ..Description::default() }
             }
@@ -320,6 +349,12 @@ impl Groups {
                 state: group.state(),
                 kind: "classic",
             },
+            Group::Consumer(group) => Listed {
+                group_id: id.clone(),
+                protocol_type: "consumer".to_owned(),
+                state: group.state().name(),
+                kind: "consumer",
+            },
         });
         let wanted = listed.filter(|it| is_in(states, it.state) && is_in(kinds, it.kind));
         effects.answer(ticket, Answer::List(wanted.collect()));
@@ -335,6 +370,21 @@ impl Groups {
         match self.groups.get_mut(who.group_id) {
             Some(Group::Classic(group)) => {
                 group.check_commit(who.member_id, who.instance_id, who.generation, who.producer.is_some(), now)?
+            }
+            Some(Group::Consumer(group)) => {
+                let in_transaction = who.producer.is_some();
+                // A transaction's client knows generations only.
+                let code = |code: ErrorCode| match code {
+                    ErrorCode::StaleMemberEpoch if in_transaction => ErrorCode::IllegalGeneration,
+                    other => other,
+                };
+                let check =
+                    group.check_commit(who.member_id, who.instance_id, who.generation, in_transaction, who.version);
+                let check = check.map_err(|refusal| code(refusal.code))?;
+                for offset in offsets {
+                    let checked = check.partition(offset.topic, &offset.topic_id, offset.partition);
+                    checked.map_err(|refusal| code(refusal.code))?;
+                }
             }
             // Somebody who only keeps offsets here.
             None if who.generation < 0 => {}
@@ -399,7 +449,10 @@ impl Groups {
         doomed.extend(self.offsets.pending_of_group(group_id).map(|(topic, partition)| (topic.clone(), partition)));
         let mut tombstones: Vec<LogRecord> =
             doomed.iter().map(|(topic, partition)| records::no_offset(group_id, topic, *partition)).collect();
-        tombstones.push(records::no_group(group_id));
+        match self.groups.get_mut(group_id) {
+            Some(Group::Consumer(group)) => tombstones.extend(modern::end(group)),
+            _ => tombstones.push(records::no_group(group_id)),
+        }
         if tombstones.iter().map(LogRecord::bytes_bound).sum::<usize>() > COORDINATOR_BATCH_BYTES {
             return ErrorCode::UnknownServerError;
         }
@@ -472,10 +525,18 @@ impl Groups {
                 self.offsets.remove(&id, &topic, partition);
             }
             if goes {
-                if !take_room(&mut room, records::no_group(&id), effects) {
+                // One of the consumer protocol without members has few records to take back.
+                let ends = match self.groups.get_mut(&id) {
+                    Some(Group::Consumer(group)) => modern::end(group),
+                    _ => vec![records::no_group(&id)],
+                };
+                let bytes = ends.iter().map(LogRecord::bytes_bound).sum::<usize>();
+                if bytes > room {
                     self.sweep_from = Some(id);
                     return;
                 }
+                room -= bytes;
+                ends.into_iter().for_each(|record| effects.write(record));
                 self.remove_group(&id);
             }
         }
@@ -508,24 +569,28 @@ impl Group {
     fn is_empty(&self) -> bool {
         match self {
             Group::Classic(group) => group.is_empty(),
+            Group::Consumer(group) => group.members().is_empty(),
         }
     }
 
     fn is_subscribed_to(&self, topic: &str) -> bool {
         match self {
             Group::Classic(group) => group.is_subscribed_to(topic),
+            Group::Consumer(group) => group.is_subscribed_to(topic),
         }
     }
 
     fn offsets_age_from(&self, commit_unix_ms: i64) -> Option<i64> {
         match self {
             Group::Classic(group) => group.offsets_age_from(commit_unix_ms),
+            Group::Consumer(_) => Some(commit_unix_ms),
         }
     }
 
     fn next_deadline_ms(&self) -> Option<i64> {
         match self {
             Group::Classic(group) => group.next_deadline_ms(),
+            Group::Consumer(group) => group.next_deadline(),
         }
     }
 }
@@ -550,7 +615,12 @@ impl StateMachine for Groups {
                 let group = ClassicGroup::from_record(key.group.into(), &value);
                 self.groups.insert(group.id().clone(), Group::Classic(group));
             }
-            GroupRecord::Group(key, None) => self.remove_group(key.group),
+            GroupRecord::Group(key, None) => {
+                if matches!(self.groups.get(key.group), Some(Group::Classic(_))) {
+                    self.remove_group(key.group);
+                }
+            }
+            GroupRecord::Consumer(group_id, record) => self.replay_consumer(group_id, &record),
             // Groups of other kinds, which another broker may have had here: nothing of them is served.
             GroupRecord::Other(_) => {}
         }
@@ -562,10 +632,12 @@ impl StateMachine for Groups {
     }
 
     fn loaded(&mut self, image: &Arc<Image>, now: Now, effects: &mut Effects<Answer>) {
+        let consumer = self.consumer_options();
         let ids: Vec<Arc<str>> = self.groups.keys().cloned().collect();
         for id in ids {
             match self.groups.get_mut(&id) {
                 Some(Group::Classic(group)) => group.loaded(self.options.max_size, now, effects),
+                Some(Group::Consumer(group)) => group.on_loaded(now, &consumer),
                 None => {}
             }
             self.note_deadline(&id);
@@ -598,6 +670,7 @@ impl StateMachine for Groups {
             let before = effects.records.len();
             match self.groups.get_mut(&id) {
                 Some(Group::Classic(group)) => group.on_deadline(now, effects),
+                Some(Group::Consumer(_)) => self.on_consumer_deadline(&id, now, effects),
                 None => {}
             }
             self.note_deadline(&id);
@@ -609,6 +682,7 @@ impl StateMachine for Groups {
     }
 
     fn on_image(&mut self, image: &Arc<Image>, _: Now, effects: &mut Effects<Answer>) {
+        self.image = Some(image.clone());
         self.doomed = self.offsets.orphans(|topic| image.topic(topic).map(|topic| topic.id));
         self.remove_doomed(effects);
     }

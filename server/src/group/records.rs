@@ -8,6 +8,7 @@ use wire::records::group_metadata_value::MemberMetadata;
 use wire::records::{GroupMetadataKey, GroupMetadataValue, OffsetCommitKey, OffsetCommitValue};
 use wire::{Message, Reader, Uuid};
 
+use super::consumer::Record;
 use crate::state_machine::{LogRecord, LoggedRecord, ReplayError};
 
 /// The type of offsets before Kafka 0.9, in the form of [`OffsetCommitKey`].
@@ -26,6 +27,8 @@ pub enum GroupRecord<'a> {
     Offset(OffsetCommitKey<'a>, Option<OffsetCommitValue<'a>>),
     /// A classic group, or its removal.
     Group(GroupMetadataKey<'a>, Option<GroupMetadataValue<'a>>),
+    /// Of a group of the consumer protocol: its id and what is said of it.
+    Consumer(&'a str, Record),
     /// Something else, by its type.
     Other(i16),
 }
@@ -40,6 +43,10 @@ impl<'a> GroupRecord<'a> {
             }
             GroupMetadataKey::API_KEY => {
                 Ok(GroupRecord::Group(GroupMetadataKey::decode(&mut key, 0)?, value(record.value)?))
+            }
+            kind if Record::is_type(kind) => {
+                let (group, said) = Record::decode(kind, &record.key[2..], record.value)?;
+                Ok(GroupRecord::Consumer(group, said))
             }
             other => Ok(GroupRecord::Other(other)),
         }
@@ -232,8 +239,8 @@ mod tests {
     fn records_of_other_types_and_damaged_ones_are_told_apart() {
         let record =
             |key: &[u8], value: Option<&[u8]>| LogRecord { key: key.to_vec(), value: value.map(<[u8]>::to_vec) };
-        let consumer = record(&[0, 3, 0, 1, b'g'], None);
-        assert_eq!(GroupRecord::parse(&logged(&consumer)), Ok(GroupRecord::Other(3)));
+        let share = record(&[0, 11, 0, 1, b'g'], None);
+        assert_eq!(GroupRecord::parse(&logged(&share)), Ok(GroupRecord::Other(11)));
         for damaged in [record(&[], None), record(&[0, 2, 0, 9, b'g'], None), record(&[0, 2, 0, 1, b'g'], Some(&[0]))] {
             assert!(GroupRecord::parse(&logged(&damaged)).is_err(), "{damaged:?}");
         }

@@ -143,7 +143,7 @@ pub async fn handle_fetch(shard: Shard, request: Request) -> Result<Reply, Reque
                 let named = topics.iter().filter_map(|topic| Some(AskedTopic { name: name(topic, &image)?, ..*topic }));
                 named.collect()
             });
-            groups.fetch(group.id, known.as_deref(), asked.require_stable, ticket, effects);
+            groups.fetch(group.id, group.member, known.as_deref(), asked.require_stable, ticket, effects);
         });
         answers.push(match answer.await {
             Ok(Answer::Fetch(answer)) => answer,
@@ -310,6 +310,8 @@ fn known_partitions<'a>(asked: &OffsetDeleteRequest<'a>, image: &Image) -> Vec<O
 /// One group of an OffsetFetch, in whichever form it was asked for.
 struct AskedGroup<'a> {
     id: &'a str,
+    /// The member that asks and its epoch, where it says so.
+    member: (Option<&'a str>, i32),
     /// None: all that there are.
     topics: Option<Vec<AskedTopic<'a>>>,
 }
@@ -325,10 +327,11 @@ impl<'a> AskedGroup<'a> {
                 });
                 topic.collect()
             });
-            return vec![AskedGroup { id: asked.group_id, topics }];
+            return vec![AskedGroup { id: asked.group_id, member: (None, -1), topics }];
         }
         let group = asked.groups.iter().map(|group| AskedGroup {
             id: group.group_id,
+            member: (group.member_id, group.member_epoch),
             topics: group.topics.as_ref().map(|topics| {
                 let topic = topics.iter().map(|topic| AskedTopic {
                     name: topic.name,

@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod alter_configs;
 pub mod api_versions;
+pub mod consumer_groups;
 pub mod create_partitions;
 pub mod create_topics;
 pub mod delete_records;

@@ -7,6 +7,9 @@ use super::*;
 /// assignors in the order of their ids.
 const KAFKA: &str = include_str!("kafka_4_3.txt");
 
+/// A member: its id, instance, topics, and targets before and after.
+type KafkaMember = (Arc<str>, Option<&'static str>, BTreeSet<Uuid>, Partitions, Partitions);
+
 fn topic(number: &str) -> Uuid {
     Uuid(number.parse::<u128>().unwrap().to_be_bytes())
 }
@@ -39,13 +42,12 @@ fn results_are_kafkas() {
             let topics: BTreeSet<Uuid> = list(topics).map(topic).collect();
             (Arc::from(id), Some(instance).filter(|it| *it != "-"), topics, partitions(before), partitions(after))
         };
-        let members: Vec<(Arc<str>, Option<&str>, BTreeSet<Uuid>, Partitions, Partitions)> = words.map(parse).collect();
-        let spec =
-            |(id, instance_id, topics, target, _): &'static (Arc<str>, _, BTreeSet<Uuid>, Partitions, Partitions)| {
-                let topics = Rc::new(topics.clone());
-                (id.clone(), MemberSpec { instance_id: *instance_id, topics, target })
-            };
-        let members: &'static [_] = Vec::leak(members);
+        let members: Vec<KafkaMember> = words.map(parse).collect();
+        let spec = |(id, instance_id, topics, target, _): &'static KafkaMember| {
+            let topics = Rc::new(topics.clone());
+            (id.clone(), MemberSpec { instance_id: *instance_id, topics, target })
+        };
+        let members: &'static [KafkaMember] = Vec::leak(members);
         let group = GroupSpec { members: members.iter().map(spec).collect(), homogeneous, partition_counts };
         let assignment = assignor.assign(&group);
         for (id, .., after) in members {

@@ -10,6 +10,7 @@
 //!
 //! `rebalance` has the way round this circle, `requests` what members ask.
 
+mod convert;
 mod member;
 mod rebalance;
 mod requests;

@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use wire::error::ErrorCode;
-use wire::messages::{ConsumerProtocolAssignment, ConsumerProtocolSubscription, consumer_protocol_assignment};
+use wire::messages::{
+    ConsumerProtocolAssignment, ConsumerProtocolSubscription, SyncGroupRequest, consumer_protocol_assignment,
+};
 use wire::{Message, Reader};
 
 use super::member::without_epochs;
@@ -153,15 +155,12 @@ impl ConsumerGroup {
     pub fn sync_classic(
         &mut self,
         now: Now,
-        member_id: &str,
-        instance_id: Option<&str>,
-        generation: i32,
-        protocol_type: Option<&str>,
-        protocol: Option<&str>,
+        request: &SyncGroupRequest<'_>,
         topics: &Topics<'_>,
     ) -> Result<Vec<u8>, Refusal> {
-        let member_id = self.classic_member(member_id, instance_id)?;
-        self.check_generation(&member_id, generation)?;
+        let (protocol_type, protocol) = (request.protocol_type, request.protocol_name);
+        let member_id = self.classic_member(request.member_id, request.group_instance_id)?;
+        self.check_generation(&member_id, request.generation_id)?;
         let member = &self.members[&member_id];
         let classic = member.metadata.classic.as_ref().expect("a member of the classic protocol");
         let (joined, subscription) = classic.protocols.first().cloned().unwrap_or_default();

@@ -11,6 +11,7 @@
 
 mod classic;
 mod convert;
+mod describe;
 mod heartbeat;
 mod member;
 mod reconcile;
@@ -32,6 +33,7 @@ use wire::error::ErrorCode;
 
 pub use self::classic::{ClassicJoin, ClassicJoined};
 pub use self::convert::{ClassicSeed, ClassicSeedMember};
+pub use self::describe::{ConsumerDescription, DescribedConsumer, DescribedPartitions};
 pub use self::heartbeat::{Caller, HeartbeatResponse, check_request};
 pub use self::member::{
     Assigned, ClassicMember, Current, JOIN_EPOCH, LEAVE_EPOCH, LEAVE_STATIC_EPOCH, Member, MemberState, Metadata,
@@ -80,7 +82,8 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    fn new(code: ErrorCode, message: impl Into<String>) -> Refusal {
+    /// A refusal.
+    pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Refusal {
         Refusal { code, message: message.into() }
     }
 }

@@ -82,6 +82,20 @@ impl Record {
         TYPES.contains(&kind) || kind == ConsumerGroupRegularExpressionKey::API_KEY
     }
 
+    /// Whether it only takes back what was said before.
+    #[must_use]
+    pub fn takes_back(&self) -> bool {
+        match self {
+            Record::Group(value) => value.is_none(),
+            Record::PartitionMetadata { present } => !present,
+            Record::Member(_, value) => value.is_none(),
+            Record::TargetEpoch(value) => value.is_none(),
+            Record::Target(_, value) => value.is_none(),
+            Record::Current(_, value) => value.is_none(),
+            Record::Regex(_, value) => value.is_none(),
+        }
+    }
+
     /// The record's key and value.
     pub fn encode(&self, group_id: &str) -> Result<(Vec<u8>, Option<Vec<u8>>), EncodeError> {
         match self {

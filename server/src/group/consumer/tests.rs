@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use harness::random::Random;
 use wire::Uuid;
-use wire::messages::ConsumerGroupHeartbeatRequest;
 use wire::messages::consumer_group_heartbeat_request::TopicPartitions;
+use wire::messages::{ConsumerGroupHeartbeatRequest, SyncGroupRequest};
 
 use super::*;
 use crate::catalog::Action;
@@ -611,8 +611,14 @@ fn a_group_is_upgraded_and_downgraded_one_member_at_a_time() {
         world.write(out);
         let ClassicJoined::Member { generation, protocol, aftermath, .. } = joined else { panic!("{joined:?}") };
         assert_eq!((protocol.as_str(), aftermath), ("range", Aftermath::Remains));
-        let kind = Some("consumer");
-        let bytes = world.group.sync_classic(now, id, None, generation, kind, Some("range"), &topics).unwrap();
+        let request = SyncGroupRequest {
+            member_id: id,
+            generation_id: generation,
+            protocol_type: Some("consumer"),
+            protocol_name: Some("range"),
+            ..SyncGroupRequest::default()
+        };
+        let bytes = world.group.sync_classic(now, &request, &topics).unwrap();
         let (assigned, _) = super::classic::decode_assignment(&bytes, &topics).unwrap();
         (generation, assigned.get(&topic(1)).cloned().unwrap_or_default())
     };

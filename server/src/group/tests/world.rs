@@ -55,7 +55,7 @@ impl World {
 
     pub(super) fn with(options: GroupOptions) -> World {
         let image = image(&[(TOPIC, 1)]);
-        let mut groups = Groups::new(options);
+        let mut groups = Groups::new(options, CoordinatorOptions::default().consumer_groups);
         let now = Now { ms: 1_000, unix_ms: 1_700_000_000_000 };
         let mut effects = Effects::default();
         groups.loaded(&image, now, &mut effects);
@@ -75,7 +75,7 @@ impl World {
 
     /// Replays the log into a new state. Whoever waits for an answer waits no more.
     pub(super) fn restart(&mut self) {
-        self.groups = Groups::new(self.options);
+        self.groups = Groups::new(self.options, CoordinatorOptions::default().consumer_groups);
         for (offset, entry) in (0..).zip(&self.log) {
             match entry {
                 Entry::Record(LogRecord { key, value }, producer, timestamp_ms) => {
@@ -290,7 +290,8 @@ impl World {
 
     fn fetch(&mut self, group: &str, stable: bool) -> Result<i64, ErrorCode> {
         let asked = [AskedTopic { name: TOPIC, id: Uuid::ZERO, partitions: &[0] }];
-        let ticket = self.ask(|groups, ticket, effects| groups.fetch(group, Some(&asked), stable, ticket, effects));
+        let ticket =
+            self.ask(|groups, ticket, effects| groups.fetch(group, (None, -1), Some(&asked), stable, ticket, effects));
         let Answer::Fetch(Ok(topics)) = self.answer(ticket) else { panic!() };
         let found = &topics[0].partitions[0];
         if found.error == ErrorCode::None { Ok(found.offset) } else { Err(found.error) }

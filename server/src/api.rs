@@ -85,22 +85,33 @@ pub static APIS: &[Api] = &[
     Api { key: ApiKey::InitProducerId, min: 0, max: 5, handler: task!(init_producer_id) },
     Api { key: ApiKey::OffsetForLeaderEpoch, min: 2, max: 4, handler: task!(offset_for_leader_epoch) },
     Api { key: ApiKey::WriteTxnMarkers, min: 1, max: 2, handler: task!(write_txn_markers) },
+    Api { key: ApiKey::DescribeAcls, min: 1, max: 3, handler: task!(acls::handle_describe) },
+    Api { key: ApiKey::CreateAcls, min: 1, max: 3, handler: task!(acls::handle_create) },
+    Api { key: ApiKey::DeleteAcls, min: 1, max: 3, handler: task!(acls::handle_delete) },
     Api { key: ApiKey::DescribeConfigs, min: 1, max: 4, handler: task!(describe_configs) },
     Api { key: ApiKey::AlterConfigs, min: 0, max: 2, handler: controller!(alter_configs::handle_replacing) },
+    Api { key: ApiKey::AlterReplicaLogDirs, min: 1, max: 2, handler: task!(alter_replica_log_dirs) },
     Api { key: ApiKey::DescribeLogDirs, min: 1, max: 5, handler: task!(describe_log_dirs) },
     Api { key: ApiKey::CreatePartitions, min: 0, max: 3, handler: controller!(create_partitions::handle) },
     Api { key: ApiKey::DeleteGroups, min: 0, max: 2, handler: task!(group_admin::handle_delete) },
+    Api { key: ApiKey::ElectLeaders, min: 0, max: 2, handler: task!(elect_leaders) },
     Api {
         key: ApiKey::IncrementalAlterConfigs,
         min: 0,
         max: 1,
         handler: controller!(alter_configs::handle_incremental),
     },
+    Api { key: ApiKey::AlterPartitionReassignments, min: 0, max: 1, handler: task!(reassignments::handle_alter) },
+    Api { key: ApiKey::ListPartitionReassignments, min: 0, max: 0, handler: task!(reassignments::handle_list) },
     Api { key: ApiKey::OffsetDelete, min: 0, max: 0, handler: task!(group_offsets::handle_delete) },
+    Api { key: ApiKey::DescribeQuorum, min: 0, max: 2, handler: controller!(describe_quorum::handle) },
+    Api { key: ApiKey::UpdateFeatures, min: 0, max: 2, handler: controller!(update_features::handle) },
     Api { key: ApiKey::DescribeCluster, min: 0, max: 2, handler: task!(describe_cluster) },
     Api { key: ApiKey::DescribeProducers, min: 0, max: 0, handler: task!(describe_producers) },
+    Api { key: ApiKey::UnregisterBroker, min: 0, max: 0, handler: task!(unregister_broker) },
     Api { key: ApiKey::ConsumerGroupHeartbeat, min: 0, max: 1, handler: task!(consumer_groups::handle_heartbeat) },
     Api { key: ApiKey::ConsumerGroupDescribe, min: 0, max: 1, handler: task!(consumer_groups::handle_describe) },
+    Api { key: ApiKey::ListConfigResources, min: 0, max: 1, handler: task!(list_config_resources) },
     Api { key: ApiKey::DescribeTopicPartitions, min: 0, max: 0, handler: task!(describe_topic_partitions) },
 ];
 
@@ -204,6 +215,8 @@ pub enum RequestError {
     Encode(EncodeError),
     /// An answer has more bytes than a length can say.
     ResponseTooLarge(usize),
+    /// A field has the number that stands for what its sender does not know.
+    UnknownKind,
     /// A produce request that wants no answer has failed, and closing is the only way to tell (acks=0).
     FailedWithoutAcks,
 }
@@ -216,6 +229,7 @@ impl fmt::Display for RequestError {
             RequestError::UnsupportedVersion(api, version) => write!(f, "{api} version {version} is not served"),
             RequestError::Encode(error) => write!(f, "the answer cannot be encoded: {error}"),
             RequestError::ResponseTooLarge(len) => write!(f, "an answer of {len} bytes is too large to send"),
+            RequestError::UnknownKind => f.write_str("a field holds the number of an unknown kind"),
             RequestError::FailedWithoutAcks => f.write_str("a produce request with acks=0 failed"),
         }
     }

@@ -102,6 +102,12 @@ impl Controller {
         Rc::new(Controller { core0, catalog, directory, busy: Cell::new(false), free: Notify::new() })
     }
 
+    /// The id of the data directory.
+    #[must_use]
+    pub fn directory(&self) -> Uuid {
+        self.directory
+    }
+
     /// Waits for the right to decide.
     pub async fn turn(self: &Rc<Controller>) -> Turn {
         while self.busy.replace(true) {

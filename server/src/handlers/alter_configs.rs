@@ -216,12 +216,7 @@ fn check(resource: &Resource<'_>, mode: Mode, image: &Image) -> Result<Option<Ac
             (image.layers().dynamic_broker, ConfigTarget::Broker(id.to_string()))
         }
         RESOURCE_BROKER_LOGGER if mode == Mode::Incremental => {
-            return match resource.changes.first() {
-                Some((logger, _, _)) => {
-                    Err(Refusal::new(ErrorCode::InvalidConfig, format!("Logger {logger} does not exist!")))
-                }
-                None => Ok(None),
-            };
+            return check_loggers(resource, image).map(|()| None);
         }
         other => return Err(invalid(format!("Unknown resource type {other}"))),
     };
@@ -233,6 +228,30 @@ fn check(resource: &Resource<'_>, mode: Mode, image: &Image) -> Result<Option<Ac
     }
     let changes = difference(current, &next);
     Ok((!changes.is_empty()).then_some(Action::SetConfigs { target, changes }))
+}
+
+/// Checks changes of loggers' levels. There are no loggers: the level of the log is decided at the start.
+fn check_loggers(resource: &Resource<'_>, image: &Image) -> Result<(), Refusal> {
+    let invalid = |sentence: String| Refusal::new(ErrorCode::InvalidRequest, sentence);
+    let (name, node_id) = (resource.name, image.node_id());
+    let id = name.parse::<i32>();
+    let id = id.map_err(|_| invalid(format!("Node id must be an integer, but it is: {name}")))?;
+    if id != node_id {
+        return Err(invalid(format!("Unexpected node id. Expected {node_id}, but received {id}")));
+    }
+    let word = |operation: i8| match operation {
+        operation::APPEND => Some("APPEND"),
+        operation::SUBTRACT => Some("SUBTRACT"),
+        _ => None,
+    };
+    match resource.changes.first() {
+        Some((_, operation, _)) if word(*operation).is_some() => {
+            let word = word(*operation).unwrap_or_default();
+            Err(invalid(format!("{word} operation is not allowed for the BROKER_LOGGER resource")))
+        }
+        Some((logger, _, _)) => Err(Refusal::new(ErrorCode::InvalidConfig, format!("Logger {logger} does not exist!"))),
+        None => Ok(()),
+    }
 }
 
 /// The configurations of a resource after the request.

@@ -23,9 +23,9 @@ use crate::shard::Shard;
 /// The number of brokers' loggers among resources (`ConfigResource.Type` in Kafka).
 pub const RESOURCE_BROKER_LOGGER: i8 = 8;
 /// The number of client metrics subscriptions among resources.
-const RESOURCE_CLIENT_METRICS: i8 = 16;
+pub const RESOURCE_CLIENT_METRICS: i8 = 16;
 /// The number of groups among resources.
-const RESOURCE_GROUP: i8 = 32;
+pub const RESOURCE_GROUP: i8 = 32;
 
 /// Answers a request.
 pub async fn handle(shard: Shard, request: Request) -> Result<Reply, RequestError> {

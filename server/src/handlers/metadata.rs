@@ -77,7 +77,7 @@ pub fn answer<'a>(
     listener: &str,
 ) -> MetadataResponse<'a> {
     let asked = request.topics.as_deref().unwrap_or_default();
-    if asked.iter().any(|topic| is_malformed(topic, version)) {
+    if is_malformed(asked, version) {
         return malformed(asked);
     }
     let operations = if request.include_topic_authorized_operations { TOPIC_OPERATIONS } else { OPERATIONS_NOT_ASKED };
@@ -130,7 +130,7 @@ pub fn creations<'a>(
     let asked = request.topics.as_deref().unwrap_or_default();
     let allowed = options.auto_create && request.allow_auto_topic_creation;
     let by_id = asked.iter().any(|topic| !topic.topic_id.is_zero());
-    if !allowed || by_id || asked.iter().any(|topic| is_malformed(topic, version)) {
+    if !allowed || by_id || is_malformed(asked, version) {
         return Vec::new();
     }
     let mut seen = HashSet::new();
@@ -152,15 +152,14 @@ fn asks_for_all(request: &MetadataRequest<'_>, version: i16) -> bool {
     }
 }
 
-/// A topic that is neither named nor has an id, or that has an id where those do not count yet.
-fn is_malformed(topic: &MetadataRequestTopic<'_>, version: i16) -> bool {
-    let has_id = !topic.topic_id.is_zero();
-    if version < HAS_IDS {
-        false
-    } else if version < BY_ID {
-        has_id || topic.name.is_none()
-    } else {
-        !has_id && topic.name.is_none()
+/// Whether a topic has no name where names count, or an id where those do not count yet.
+fn is_malformed(asked: &[MetadataRequestTopic<'_>], version: i16) -> bool {
+    let by_id = asked.iter().any(|topic| !topic.topic_id.is_zero());
+    let nameless = asked.iter().any(|topic| topic.name.is_none());
+    match version {
+        ..HAS_IDS => false,
+        HAS_IDS..BY_ID => by_id || nameless,
+        BY_ID.. => nameless && !by_id,
     }
 }
 

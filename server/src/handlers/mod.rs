@@ -1,7 +1,9 @@
 //! The handlers: one module per API, or per family of APIs that share their rules.
 
+pub mod acls;
 pub mod admin;
 pub mod alter_configs;
+pub mod alter_replica_log_dirs;
 pub mod api_versions;
 pub mod consumer_groups;
 pub mod create_partitions;
@@ -12,7 +14,9 @@ pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_log_dirs;
 pub mod describe_producers;
+pub mod describe_quorum;
 pub mod describe_topic_partitions;
+pub mod elect_leaders;
 mod epochs;
 pub mod fetch;
 pub mod fetch_session;
@@ -23,12 +27,16 @@ pub mod group_membership;
 pub mod group_offsets;
 pub mod init_producer_id;
 mod legacy;
+pub mod list_config_resources;
 pub mod list_offsets;
 pub mod metadata;
 pub mod offset_for_leader_epoch;
 mod places;
 pub mod produce;
 mod produce_rules;
+pub mod reassignments;
 #[cfg(test)]
 pub(crate) mod test_image;
+pub mod unregister_broker;
+pub mod update_features;
 pub mod write_txn_markers;

@@ -39,7 +39,7 @@ fn client_sarama() {
 }
 
 fn program(client: &str) -> Command {
-    let mut command = Command::new(provision::go());
+    let mut command = Command::new(provision::go("clients/go", "go"));
     command.arg(client);
     command
 }

@@ -13,7 +13,7 @@ fn client_kafkajs() {
         name: "kafkajs",
         program: &|| {
             let mut command = Command::new("node");
-            command.arg(provision::node("kafkajs.js")).env("KAFKAJS_NO_PARTITIONER_WARNING", "1");
+            command.arg(provision::node("clients/node", "kafkajs.js")).env("KAFKAJS_NO_PARTITIONER_WARNING", "1");
             command
         },
         codecs: &["none", "gzip", "snappy", "lz4", "zstd"],

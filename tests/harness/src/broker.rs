@@ -295,7 +295,7 @@ fn wait(process: &mut Child, timeout: Duration) -> Option<ExitStatus> {
 }
 
 /// A port that was free a moment ago.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port on loopback");
     listener.local_addr().expect("a listener has an address").port()
 }

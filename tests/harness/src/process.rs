@@ -3,9 +3,11 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 /// No step of a test takes a quarter of this on an idle machine: it only ends a test that hangs.
 const STEP_TIMEOUT: Duration = Duration::from_secs(240);
@@ -16,6 +18,17 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(240);
 /// When it does not start, fails or does not end in time; the message carries both streams.
 pub fn run(command: &mut Command, log: &Path) -> Vec<String> {
     Running::start(command, log).finish()
+}
+
+/// What a program did while it was watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// It printed this.
+    Line(String),
+    /// It printed nothing yet.
+    Nothing,
+    /// It has closed its output, which it does when it ends.
+    End,
 }
 
 /// A program that is running.
@@ -81,6 +94,38 @@ impl Running {
         self.deadline = Instant::now() + STEP_TIMEOUT;
     }
 
+    /// Waits for a line that begins with `prefix` and returns what follows it.
+    pub fn wait_for_prefix(&mut self, prefix: &str) -> String {
+        loop {
+            match self.lines.recv_timeout(self.deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => self.seen.push(line),
+                Err(RecvTimeoutError::Timeout) => self.fail(&format!("did not print {prefix}… in time")),
+                Err(RecvTimeoutError::Disconnected) => self.fail(&format!("ended before it printed {prefix}…")),
+            }
+            if let Some(rest) = self.seen.last().and_then(|line| line.strip_prefix(prefix)) {
+                self.deadline = Instant::now() + STEP_TIMEOUT;
+                return rest.to_owned();
+            }
+        }
+    }
+
+    /// What it does within `timeout`. Its deadline counts from its last line.
+    ///
+    /// # Panics
+    /// When it says nothing until its deadline.
+    pub fn next(&mut self, timeout: Duration) -> Output {
+        match self.lines.recv_timeout(timeout) {
+            Ok(line) => {
+                self.seen.push(line.clone());
+                self.deadline = Instant::now() + STEP_TIMEOUT;
+                Output::Line(line)
+            }
+            Err(RecvTimeoutError::Timeout) if Instant::now() < self.deadline => Output::Nothing,
+            Err(RecvTimeoutError::Timeout) => self.fail("said nothing more"),
+            Err(RecvTimeoutError::Disconnected) => Output::End,
+        }
+    }
+
     /// Writes to its standard input.
     pub fn write(&mut self, bytes: &[u8]) {
         let stdin = self.stdin.as_mut().expect("finish closes standard input and consumes self");
@@ -92,18 +137,37 @@ impl Running {
     /// Closes its standard input, waits for its end, which must be a success, and returns all lines that it printed.
     pub fn finish(mut self) -> Vec<String> {
         drop(self.stdin.take());
-        loop {
-            match self.lines.recv_timeout(self.deadline.saturating_duration_since(Instant::now())) {
-                Ok(line) => self.seen.push(line),
-                Err(RecvTimeoutError::Timeout) => self.fail("did not end in time"),
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
-        }
+        self.read_to_end();
         let status = self.child.wait().unwrap_or_else(|error| panic!("waiting for {}: {error}", self.what));
         if !status.success() {
             self.fail(&status.to_string());
         }
         std::mem::take(&mut self.seen)
+    }
+
+    /// Ends it by SIGKILL, as a crash would, and returns all lines that it printed.
+    pub fn kill(mut self) -> Vec<String> {
+        self.child.kill().unwrap_or_else(|error| panic!("SIGKILL to {}: {error}", self.what));
+        self.read_to_end();
+        std::mem::take(&mut self.seen)
+    }
+
+    /// Asks it to end by SIGTERM, waits for that and returns all lines that it printed, and how it ended.
+    pub fn terminate(mut self) -> (Vec<String>, ExitStatus) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("SIGTERM to our own child");
+        self.read_to_end();
+        let status = self.child.wait().unwrap_or_else(|error| panic!("waiting for {}: {error}", self.what));
+        (std::mem::take(&mut self.seen), status)
+    }
+
+    fn read_to_end(&mut self) {
+        loop {
+            match self.lines.recv_timeout(self.deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => self.seen.push(line),
+                Err(RecvTimeoutError::Timeout) => self.fail("did not end in time"),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
     }
 
     fn fail(&mut self, how: &str) -> ! {

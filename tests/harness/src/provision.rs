@@ -11,7 +11,7 @@ use std::sync::{Mutex, OnceLock};
 use crate::cache;
 
 const VERSIONS: &str = include_str!("../../versions.toml");
-const CLIENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../clients");
+const TESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// A Python interpreter with the packages of `[python.NAME]`, in a virtual environment of their own.
 pub fn python(name: &str) -> PathBuf {
@@ -29,8 +29,57 @@ pub fn python(name: &str) -> PathBuf {
     dir.join("bin/python")
 }
 
+/// The path of `program` in a copy of `tests/DIR` next to the packages of `[node]`.
+pub fn node(dir: &str, program: &str) -> PathBuf {
+    let packages = pinned(&["node"]);
+    let version = output_of(Command::new("node").arg("--version"), "Debian: apt-get install nodejs npm");
+    let source = sources(&format!("{TESTS}/{dir}"), "js");
+    let wanted: Vec<String> = packages.iter().map(|(package, version)| format!("{package}@{version}")).collect();
+    let modules = cache::once("node", &format!("{version} {wanted:?}"), |dir| {
+        write(&dir.join("package.json"), "{\"private\": true}\n");
+        let mut npm = Command::new("npm");
+        npm.current_dir(dir).args(["install", "--no-save", "--no-audit", "--no-fund", "--silent"]).args(&wanted);
+        output_of(&mut npm, "npm must be installed and reach its registry (Debian: apt-get install npm)");
+    });
+    let programs = cache::once(&dir.replace('/', "-"), &format!("{} {source:?}", modules.display()), |dir| {
+        // Node looks for packages beside the program's own file.
+        std::os::unix::fs::symlink(modules.join("node_modules"), dir.join("node_modules"))
+            .unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
+        for (name, text) in &source {
+            write(&dir.join(name), text);
+        }
+    });
+    report("node", &format!("{version}, {}", wanted.join(", ")));
+    programs.join(program)
+}
+
+/// The program of `tests/DIR`, built with the modules of `[SECTION]`.
+pub fn go(dir: &str, section: &str) -> PathBuf {
+    let modules = pinned(&[section]);
+    let version = output_of(Command::new("go").arg("version"), "install Go 1.24 or later from go.dev/dl");
+    let source = sources(&format!("{TESTS}/{dir}"), "go");
+    let requires: String = modules.iter().map(|(module, version)| format!("require {module} {version}\n")).collect();
+    let dir = cache::once(&dir.replace('/', "-"), &format!("{version} {requires} {source:?}"), |dir| {
+        write(&dir.join("go.mod"), &format!("module weir/{section}\n\ngo 1.24\n\n{requires}"));
+        for (name, text) in &source {
+            write(&dir.join(name), text);
+        }
+        let hint = "go must reach its module proxy";
+        // The modules below these are chosen by minimal version selection, so they are pinned by the versions above.
+        output_of(Command::new("go").current_dir(dir).args(["mod", "tidy"]), hint);
+        output_of(Command::new("go").current_dir(dir).args(["build", "-o", "program", "."]), hint);
+    });
+    report(section, &format!("{version}, {}", requires.replace("require ", "").replace('\n', "; ")));
+    dir.join("program")
+}
+
 /// The jars of `[maven.NAME]` and of all that they need, as a class path.
 pub fn maven(name: &str) -> String {
+    format!("{}/*", maven_jars(name).display())
+}
+
+/// The directory with the jars of `[maven.NAME]` and of all that they need.
+pub fn maven_jars(name: &str) -> PathBuf {
     let artifacts = pinned(&["maven", name]);
     let coordinates: Vec<String> =
         artifacts.iter().map(|(artifact, version)| format!("{artifact}:{version}")).collect();
@@ -54,46 +103,7 @@ pub fn maven(name: &str) -> String {
         output_of(&mut maven, "mvn must be installed and reach Maven Central (Debian: apt-get install maven)");
     });
     report(name, &coordinates.join(", "));
-    format!("{}/*", dir.join("jars").display())
-}
-
-/// The directory of the program in `tests/clients/node` next to the packages of `[node]`.
-pub fn node(program: &str) -> PathBuf {
-    let packages = pinned(&["node"]);
-    let version = output_of(Command::new("node").arg("--version"), "Debian: apt-get install nodejs npm");
-    let source = sources(&format!("{CLIENTS}/node"), "js");
-    let wanted: Vec<String> = packages.iter().map(|(package, version)| format!("{package}@{version}")).collect();
-    let dir = cache::once("node", &format!("{version} {wanted:?} {source:?}"), |dir| {
-        write(&dir.join("package.json"), "{\"private\": true}\n");
-        let mut npm = Command::new("npm");
-        npm.current_dir(dir).args(["install", "--no-save", "--no-audit", "--no-fund", "--silent"]).args(&wanted);
-        output_of(&mut npm, "npm must be installed and reach its registry (Debian: apt-get install npm)");
-        for (name, text) in &source {
-            write(&dir.join(name), text);
-        }
-    });
-    report("node", &format!("{version}, {}", wanted.join(", ")));
-    dir.join(program)
-}
-
-/// The program of `tests/clients/go`, built with the modules of `[go]`.
-pub fn go() -> PathBuf {
-    let modules = pinned(&["go"]);
-    let version = output_of(Command::new("go").arg("version"), "install Go 1.24 or later from go.dev/dl");
-    let source = sources(&format!("{CLIENTS}/go"), "go");
-    let requires: String = modules.iter().map(|(module, version)| format!("require {module} {version}\n")).collect();
-    let dir = cache::once("go", &format!("{version} {requires} {source:?}"), |dir| {
-        write(&dir.join("go.mod"), &format!("module weir/clients\n\ngo 1.24\n\n{requires}"));
-        for (name, text) in &source {
-            write(&dir.join(name), text);
-        }
-        let hint = "go must reach its module proxy";
-        // The modules below these are chosen by minimal version selection, so they are pinned by the versions above.
-        output_of(Command::new("go").current_dir(dir).args(["mod", "tidy"]), hint);
-        output_of(Command::new("go").current_dir(dir).args(["build", "-o", "clients", "."]), hint);
-    });
-    report("go", &format!("{version}, {}", requires.replace("require ", "").replace('\n', "; ")));
-    dir.join("clients")
+    dir.join("jars")
 }
 
 /// kcat, from Debian's archive where it is not installed.
@@ -101,29 +111,31 @@ pub fn kcat() -> PathBuf {
     static KCAT: OnceLock<PathBuf> = OnceLock::new();
     KCAT.get_or_init(|| {
         let path = installed_kcat().unwrap_or_else(|| {
-            let hint = "kcat is installed by apt-get, as root or with sudo; on other systems install it by hand";
-            let apt = |arguments: &[&str]| {
-                let mut command = match rustix::process::geteuid().is_root() {
-                    true => Command::new("apt-get"),
-                    false => Command::new("sudo"),
-                };
-                if !rustix::process::geteuid().is_root() {
-                    command.args(["--non-interactive", "apt-get"]);
-                }
-                output_of(command.env("DEBIAN_FRONTEND", "noninteractive").args(arguments), hint)
-            };
-            apt(&["update", "-q"]);
-            apt(&["install", "-q", "-y", "--no-install-recommends", "kafkacat"]);
+            install("kafkacat");
             installed_kcat().expect("apt-get installed kafkacat, and neither kcat nor kafkacat is in PATH")
         });
         let version = output_of(Command::new(&path).arg("-V"), "kcat -V");
         let version = version.lines().find(|line| line.contains("Version")).unwrap_or_default().to_owned();
-        let [(_, wanted)] = &pinned(&["debian"])[..] else { panic!("[debian] in versions.toml names one package") };
-        let same = if version.contains(wanted) { "" } else { ", not the version that versions.toml names" };
-        report("kcat", &format!("{version}{same}"));
+        report_debian("kafkacat", &version);
         path
     })
     .clone()
+}
+
+/// The directory of PostgreSQL's programs, from Debian's archive where it is not installed.
+pub fn postgresql() -> PathBuf {
+    static POSTGRESQL: OnceLock<PathBuf> = OnceLock::new();
+    POSTGRESQL
+        .get_or_init(|| {
+            let path = installed_postgresql().unwrap_or_else(|| {
+                install("postgresql");
+                installed_postgresql().expect("apt-get installed postgresql, and there is no postgres in its directory")
+            });
+            let version = output_of(Command::new(path.join("postgres")).arg("--version"), "postgres --version");
+            report_debian("postgresql", &version);
+            path
+        })
+        .clone()
 }
 
 /// Apache Kafka's jars, for its command line tools and as a peer.
@@ -131,6 +143,41 @@ pub fn kafka() -> compare::kafka::Jars {
     let jars = compare::kafka::provision().unwrap_or_else(|error| panic!("{error}"));
     report("Apache Kafka", compare::kafka::VERSION);
     jars
+}
+
+/// Debian's directory of the newest PostgreSQL, or that of the `postgres` in `PATH`.
+fn installed_postgresql() -> Option<PathBuf> {
+    let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut dirs: Vec<PathBuf> = debian.map(|dir| dir.join("bin")).collect();
+    dirs.sort();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    dirs.into_iter().rev().chain(std::env::split_paths(&path)).find(|dir| dir.join("postgres").is_file())
+}
+
+/// Installs one of Debian's packages.
+fn install(package: &str) {
+    let hint = format!("{package} is installed by apt-get, as root or with sudo; on other systems install it by hand");
+    let apt = |arguments: &[&str]| {
+        let mut command = match rustix::process::geteuid().is_root() {
+            true => Command::new("apt-get"),
+            false => Command::new("sudo"),
+        };
+        if !rustix::process::geteuid().is_root() {
+            command.args(["--non-interactive", "apt-get"]);
+        }
+        output_of(command.env("DEBIAN_FRONTEND", "noninteractive").args(arguments), &hint)
+    };
+    apt(&["update", "-q"]);
+    apt(&["install", "-q", "-y", "--no-install-recommends", package]);
+}
+
+/// Says what is installed of one of Debian's packages, and whether that is the version of `versions.toml`.
+fn report_debian(package: &str, version: &str) {
+    let pinned = pinned(&["debian"]);
+    let wanted = pinned.iter().find(|(name, _)| name == package).map(|(_, version)| version);
+    let wanted = wanted.unwrap_or_else(|| panic!("no {package} in [debian] of versions.toml"));
+    let same = if version.contains(wanted) { "" } else { ", not the version that versions.toml names" };
+    report(package, &format!("{version}{same}"));
 }
 
 fn installed_kcat() -> Option<PathBuf> {

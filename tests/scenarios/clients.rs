@@ -1,0 +1,148 @@
+//! Consumer groups of the clients that programs use: members come and go, the broker restarts, and every record is handled once.
+
+use std::path::Path;
+use std::process::Command;
+
+use harness::broker::Broker;
+use harness::raw::{self, Connection};
+use harness::{cache, provision, suite};
+
+use crate::group::{Group, ends};
+use crate::{here, java, python};
+
+const TOPIC: &str = "shared";
+const PARTITIONS: u32 = 6;
+/// Records that each step adds to a partition.
+const STEP: usize = 50;
+
+#[test]
+#[ignore = "needs kafka-python from the Python package index"]
+fn scenario_group_kafka_python() {
+    check("kafka-python", &|| python("kafka-python", "member_kafka_python.py"));
+}
+
+#[test]
+#[ignore = "needs aiokafka from the Python package index"]
+fn scenario_group_aiokafka() {
+    check("aiokafka", &|| python("aiokafka", "member_aiokafka.py"));
+}
+
+#[test]
+#[ignore = "needs confluent-kafka from the Python package index"]
+fn scenario_group_confluent_kafka() {
+    check("confluent-kafka", &|| confluent("range"));
+}
+
+#[test]
+#[ignore = "needs confluent-kafka from the Python package index"]
+fn scenario_group_confluent_kafka_kip_848() {
+    check("confluent-kafka-848", &|| confluent("consumer"));
+}
+
+#[test]
+#[ignore = "needs Go and franz-go from the module proxy"]
+fn scenario_group_franz_go() {
+    check("franz-go", &|| go("franz-go"));
+}
+
+#[test]
+#[ignore = "needs Go and sarama from the module proxy"]
+fn scenario_group_sarama() {
+    check("sarama", &|| go("sarama"));
+}
+
+#[test]
+#[ignore = "needs Node and kafkajs from the npm registry"]
+fn scenario_group_kafkajs() {
+    check("kafkajs", &|| {
+        let mut command = Command::new("node");
+        command.arg(provision::node("scenarios/node", "member.js"));
+        command
+    });
+}
+
+#[test]
+#[ignore = "needs Java, and Apache Kafka from Maven"]
+fn scenario_group_java() {
+    check("java", &|| java_member(&provision::kafka().dir(), "CooperativeStickyAssignor"));
+}
+
+#[test]
+#[ignore = "needs Java, and Apache Kafka from Maven"]
+fn scenario_group_java_kip_848() {
+    check("java-848", &|| java_member(&provision::kafka().dir(), "consumer"));
+}
+
+#[test]
+#[ignore = "needs Java, and an old client of Apache Kafka from Maven"]
+fn scenario_group_java_2() {
+    check("java-2", &|| java_member(&provision::maven("java-2"), "RangeAssignor"));
+}
+
+fn check(name: &str, member: &dyn Fn() -> Command) {
+    let _machine = cache::whole_machine();
+    let properties = [
+        ("auto.create.topics.enable", "false"),
+        // Members by the protocol of KIP-848 learn of each other at a heartbeat, every five seconds by default.
+        ("group.consumer.heartbeat.interval.ms", "500"),
+        ("group.consumer.min.heartbeat.interval.ms", "500"),
+    ];
+    let mut broker = Broker::start(&suite!(), &format!("scenario-group-{name}"), &properties);
+    let mut connection = Connection::open(&broker.bootstrap()).expect("a connection");
+    assert_eq!(connection.create_topic(TOPIC, PARTITIONS as i32, &[]).expect("an answer"), 0);
+
+    let mut group = Group::new(&broker, name, TOPIC, PARTITIONS);
+    let mut written = 0;
+    let mut add = |group: &mut Group, broker: &Broker| {
+        written += write(broker);
+        group.wait_for_records(written);
+    };
+    let first = group.start(member());
+    group.wait_until_shared();
+    add(&mut group, &broker);
+    group.start(member());
+    group.wait_until_shared();
+    add(&mut group, &broker);
+    group.start(member());
+    group.wait_until_shared();
+    add(&mut group, &broker);
+    group.stop(first);
+    add(&mut group, &broker);
+    group.wait_until_shared();
+    group.stop_all();
+    broker.restart();
+    group.start(member());
+    group.start(member());
+    add(&mut group, &broker);
+    group.stop_all();
+    group.assert_complete(&ends(&broker, TOPIC, PARTITIONS));
+}
+
+/// Adds records to all partitions and says how many.
+fn write(broker: &Broker) -> usize {
+    let mut connection = Connection::open(&broker.bootstrap()).expect("a connection");
+    for partition in 0..PARTITIONS as i32 {
+        let values: Vec<Vec<u8>> = (0..STEP).map(|number| format!("value-{number}").into_bytes()).collect();
+        let produced = connection.produce(TOPIC, partition, &raw::batch(None, &values)).expect("an answer");
+        assert_eq!(produced.error_code, 0);
+    }
+    PARTITIONS as usize * STEP
+}
+
+fn confluent(assignor: &str) -> Command {
+    let mut member = python("confluent-kafka", "member_confluent.py");
+    member.arg(assignor);
+    member
+}
+
+fn go(client: &str) -> Command {
+    let mut member = Command::new(provision::go("scenarios/go", "go"));
+    member.arg(client);
+    member
+}
+
+fn java_member(jars: &Path, protocol: &str) -> Command {
+    let mut member = java(jars);
+    member.arg(here("java").join("GroupMember.java")).arg(protocol);
+    member
+}

@@ -1,0 +1,231 @@
+//! Consumer groups seen from outside: members are programs in any language, and what they say is held against what a group
+//! promises.
+//!
+//! A member is a program that ends with the arguments `BOOTSTRAP TOPIC GROUP`. It begins at the earliest offset where its
+//! group has committed none, prints `assigned P,P,…` (`assigned -` for none) whenever its partitions have changed and
+//! `record PARTITION OFFSET KEY VALUE` for each record (`-` is no key), and commits what it has printed. When its input
+//! ends, it commits, leaves the group and ends with success.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use harness::broker::Broker;
+use harness::process::{Output, Running};
+use harness::raw::Connection;
+
+/// How long one look at a member waits for its next line.
+const POLL: Duration = Duration::from_millis(5);
+
+/// A group under test.
+pub(crate) struct Group {
+    name: String,
+    topic: String,
+    bootstrap: String,
+    partitions: u32,
+    dir: PathBuf,
+    members: BTreeMap<usize, Member>,
+    started: usize,
+    killed: BTreeSet<usize>,
+    /// In the order in which they were seen here, which is the order of each member.
+    reads: Vec<Read>,
+    /// Lines that tell of something else than records and assignments.
+    remarks: Vec<String>,
+}
+
+/// A record that a member has handled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Read {
+    /// Number of the member in order of starts.
+    pub(crate) member: usize,
+    pub(crate) partition: u32,
+    pub(crate) offset: i64,
+    pub(crate) key: String,
+    pub(crate) value: String,
+}
+
+struct Member {
+    process: Running,
+    /// How many of its lines were taken already.
+    taken: usize,
+    assigned: BTreeSet<u32>,
+}
+
+impl Group {
+    /// A group without members that reads `topic`, which has so many `partitions`.
+    pub(crate) fn new(broker: &Broker, name: &str, topic: &str, partitions: u32) -> Group {
+        Group {
+            name: name.to_owned(),
+            topic: topic.to_owned(),
+            bootstrap: broker.bootstrap(),
+            partitions,
+            dir: broker.dir().to_owned(),
+            members: BTreeMap::new(),
+            started: 0,
+            killed: BTreeSet::new(),
+            reads: Vec::new(),
+            remarks: Vec::new(),
+        }
+    }
+
+    /// Starts a member and returns its number.
+    pub(crate) fn start(&mut self, mut program: Command) -> usize {
+        let number = self.started;
+        self.started += 1;
+        program.args([&self.bootstrap, &self.topic, &self.name]);
+        let log = self.dir.join(format!("{}-{number}.log", self.name));
+        let process = Running::start(&mut program, &log);
+        self.members.insert(number, Member { process, taken: 0, assigned: BTreeSet::new() });
+        number
+    }
+
+    /// Follows the members until each partition is at exactly one of them and each has at least one.
+    pub(crate) fn wait_until_shared(&mut self) {
+        self.follow_until(Group::is_shared);
+    }
+
+    /// Follows the members until so many different records were handled.
+    pub(crate) fn wait_for_records(&mut self, count: usize) {
+        self.follow_until(|group| group.distinct() >= count);
+    }
+
+    /// Follows the members until one of them, which kills itself, has ended.
+    pub(crate) fn wait_for_crash(&mut self, member: usize) {
+        self.killed.insert(member);
+        self.follow_until(|group| !group.members.contains_key(&member));
+    }
+
+    /// What was handled, each member's records in its order.
+    pub(crate) fn reads(&self) -> &[Read] {
+        &self.reads
+    }
+
+    /// The partitions that a member has.
+    pub(crate) fn assigned(&self, member: usize) -> &BTreeSet<u32> {
+        &self.members[&member].assigned
+    }
+
+    /// What members printed in lines that begin with `prefix`, behind it.
+    pub(crate) fn said<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+        self.remarks.iter().filter_map(move |line| line.strip_prefix(prefix))
+    }
+
+    /// Ends a member in good order: it commits and leaves.
+    pub(crate) fn stop(&mut self, member: usize) {
+        let stopped = self.members.remove(&member).expect("the member runs");
+        let lines = stopped.process.finish();
+        self.take_rest(member, &lines[stopped.taken..]);
+    }
+
+    /// Ends all members in good order.
+    pub(crate) fn stop_all(&mut self) {
+        let members: Vec<usize> = self.members.keys().copied().collect();
+        for member in members {
+            self.stop(member);
+        }
+    }
+
+    /// Ends a member by SIGKILL.
+    pub(crate) fn kill(&mut self, member: usize) {
+        let killed = self.members.remove(&member).expect("the member runs");
+        self.killed.insert(member);
+        let lines = killed.process.kill();
+        self.take_rest(member, &lines[killed.taken..]);
+    }
+
+    /// Checks that everything from offset 0 to the `ends` of the partitions was handled, that each member met each
+    /// partition in order, and that nothing was handled twice but what a killed member had not committed.
+    pub(crate) fn assert_complete(&self, ends: &[i64]) {
+        let name = &self.name;
+        let mut handled: BTreeMap<(u32, i64), Vec<usize>> = BTreeMap::new();
+        let mut next: BTreeMap<(usize, u32), i64> = BTreeMap::new();
+        for read in &self.reads {
+            handled.entry((read.partition, read.offset)).or_default().push(read.member);
+            // A member that gets a partition back goes on where others have committed.
+            let next = next.entry((read.member, read.partition)).or_insert(read.offset);
+            assert!(read.offset >= *next, "{name}: {read:?} after offset {}", *next - 1);
+            *next = read.offset + 1;
+        }
+        for (partition, end) in ends.iter().enumerate() {
+            for offset in 0..*end {
+                let by = handled.remove(&(partition as u32, offset)).unwrap_or_default();
+                assert!(!by.is_empty(), "{name}: partition {partition}, offset {offset} was lost");
+                let alive = by.iter().filter(|member| !self.killed.contains(member)).count();
+                assert!(alive <= 1, "{name}: partition {partition}, offset {offset} was handled by {by:?}");
+            }
+        }
+        assert!(handled.is_empty(), "{name}: records that nobody wrote: {handled:?}");
+    }
+
+    fn is_shared(&self) -> bool {
+        let mut owners = vec![0; self.partitions as usize];
+        for partition in self.members.values().flat_map(|member| &member.assigned) {
+            owners[*partition as usize] += 1;
+        }
+        owners.iter().all(|owners| *owners == 1) && self.members.values().all(|member| !member.assigned.is_empty())
+    }
+
+    fn distinct(&self) -> usize {
+        self.reads.iter().map(|read| (read.partition, read.offset)).collect::<BTreeSet<_>>().len()
+    }
+
+    fn follow_until(&mut self, reached: impl Fn(&Group) -> bool) {
+        while !reached(self) {
+            let numbers: Vec<usize> = self.members.keys().copied().collect();
+            for number in numbers {
+                self.follow(number);
+            }
+        }
+    }
+
+    /// Takes what a member has printed by now.
+    fn follow(&mut self, number: usize) {
+        while let Some(member) = self.members.get_mut(&number) {
+            match member.process.next(POLL) {
+                Output::Nothing => return,
+                Output::Line(line) => {
+                    member.taken += 1;
+                    if let Some(partitions) = line.strip_prefix("assigned ") {
+                        member.assigned = partitions.split(',').flat_map(str::parse).collect();
+                    }
+                    self.take(number, &line);
+                }
+                Output::End => {
+                    let ended = self.members.remove(&number).expect("it was there a moment ago");
+                    if !self.killed.contains(&number) {
+                        let lines = ended.process.finish();
+                        panic!("{}: member {number} left by itself, after {:?}", self.name, lines.last());
+                    }
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, member: usize, line: &str) {
+        match parse(member, line) {
+            Some(read) => self.reads.push(read),
+            None => self.remarks.push(line.to_owned()),
+        }
+    }
+
+    fn take_rest(&mut self, member: usize, lines: &[String]) {
+        for line in lines {
+            self.take(member, line);
+        }
+    }
+}
+
+/// The offsets behind the last records of a topic's partitions.
+pub(crate) fn ends(broker: &Broker, topic: &str, partitions: u32) -> Vec<i64> {
+    let mut connection = Connection::open(&broker.bootstrap()).expect("a connection");
+    (0..partitions as i32).map(|partition| connection.end_offset(topic, partition).expect("an answer")).collect()
+}
+
+fn parse(member: usize, line: &str) -> Option<Read> {
+    let words: Vec<&str> = line.strip_prefix("record ")?.splitn(4, ' ').collect();
+    let [partition, offset, key, value] = words[..] else { panic!("member {member} printed {line:?}") };
+    let number = |text: &str| text.parse().unwrap_or_else(|error| panic!("member {member} printed {line:?}: {error}"));
+    let (partition, offset) = (number(partition) as u32, number(offset));
+    Some(Read { member, partition, offset, key: key.to_owned(), value: value.to_owned() })
+}

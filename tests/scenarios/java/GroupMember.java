@@ -1,0 +1,85 @@
+import java.time.Duration;
+import java.util.Collection;
+import java.util.List;
+import java.util.Properties;
+import java.util.TreeSet;
+import java.util.stream.Collectors;
+import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
+import org.apache.kafka.clients.consumer.ConsumerRecord;
+import org.apache.kafka.clients.consumer.ConsumerRecords;
+import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.serialization.StringDeserializer;
+
+/**
+ * A group's member by Apache Kafka's Java client, of this release or an old one: {@code PROTOCOL BOOTSTRAP TOPIC GROUP}, where the
+ * protocol is the assignor of a classic group or {@code consumer}; see tests/scenarios/group.rs for what members print.
+ */
+public class GroupMember {
+    private static volatile boolean ended = false;
+
+    public static void main(String[] args) throws Exception {
+        Properties settings = new Properties();
+        settings.put("bootstrap.servers", args[1]);
+        settings.put("group.id", args[3]);
+        settings.put("auto.offset.reset", "earliest");
+        settings.put("enable.auto.commit", "false");
+        settings.put("max.poll.records", "50");
+        settings.put("key.deserializer", StringDeserializer.class.getName());
+        settings.put("value.deserializer", StringDeserializer.class.getName());
+        if (args[0].equals("consumer")) {
+            // The broker decides about assignors and time-outs.
+            settings.put("group.protocol", "consumer");
+        } else {
+            settings.put("partition.assignment.strategy", "org.apache.kafka.clients.consumer." + args[0]);
+            settings.put("session.timeout.ms", "6000");
+            settings.put("heartbeat.interval.ms", "500");
+        }
+        Thread input = new Thread(GroupMember::waitForEnd);
+        input.setDaemon(true);
+        input.start();
+        try (KafkaConsumer<String, String> consumer = new KafkaConsumer<>(settings)) {
+            consumer.subscribe(List.of(args[2]), new Printer(consumer));
+            while (!ended) {
+                ConsumerRecords<String, String> records = consumer.poll(Duration.ofMillis(200));
+                for (ConsumerRecord<String, String> record : records) {
+                    String key = record.key() == null ? "-" : record.key();
+                    System.out.printf("record %d %d %s %s%n", record.partition(), record.offset(), key, record.value());
+                }
+                if (!records.isEmpty()) {
+                    consumer.commitSync();
+                }
+            }
+        }
+    }
+
+    private static void waitForEnd() {
+        try {
+            while (System.in.read() >= 0) {}
+        } catch (java.io.IOException closed) {
+            // It has ended all the same.
+        }
+        ended = true;
+    }
+
+    private record Printer(KafkaConsumer<String, String> consumer) implements ConsumerRebalanceListener {
+        @Override
+        public void onPartitionsRevoked(Collection<TopicPartition> revoked) {
+            print(revoked);
+        }
+
+        @Override
+        public void onPartitionsAssigned(Collection<TopicPartition> assigned) {
+            print(List.of());
+        }
+
+        /** All partitions but those that go. */
+        private void print(Collection<TopicPartition> without) {
+            TreeSet<Integer> partitions =
+                consumer.assignment().stream().filter(each -> !without.contains(each)).map(TopicPartition::partition)
+                    .collect(Collectors.toCollection(TreeSet::new));
+            String listed = partitions.stream().map(String::valueOf).collect(Collectors.joining(","));
+            System.out.println("assigned " + (listed.isEmpty() ? "-" : listed));
+        }
+    }
+}

@@ -1,0 +1,140 @@
+"""The checks of features.py by kafka-python, and what only a look at its own settings or at a late consumer can show."""
+
+import sys
+import time
+
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.structs import OffsetAndMetadata
+
+import features
+from features import Record, numbered, wait_until
+
+
+def produce(bootstrap, records):
+    producer = KafkaProducer(bootstrap_servers=bootstrap, linger_ms=5)
+    sent = [
+        producer.send(
+            record.topic,
+            key=record.key,
+            value=record.value,
+            headers=record.headers,
+            timestamp_ms=record.timestamp,
+            partition=None if record.partition < 0 else record.partition,
+        )
+        for record in records
+    ]
+    producer.flush()
+    placed = [future.get(timeout=60) for future in sent]
+    producer.close()
+    return [(metadata.partition, metadata.offset) for metadata in placed]
+
+
+class Consumer:
+    def __init__(self, bootstrap, topic, group, reset, auto_commit_ms):
+        self.topic = topic
+        self.consumer = KafkaConsumer(
+            topic,
+            bootstrap_servers=bootstrap,
+            group_id=group,
+            auto_offset_reset=reset,
+            enable_auto_commit=auto_commit_ms is not None,
+            auto_commit_interval_ms=auto_commit_ms or 5000,
+        )
+
+    def poll(self):
+        records = [record for part in self.consumer.poll(timeout_ms=200).values() for record in part]
+        return [
+            Record(r.topic, r.partition, r.key, r.value, r.timestamp, list(r.headers), r.offset) for r in records
+        ]
+
+    def at(self, partition):
+        return TopicPartition(self.topic, partition)
+
+    def committed(self, partition):
+        return self.consumer.committed(self.at(partition))
+
+    def commit(self, offsets):
+        if offsets is not None:
+            offsets = {self.at(part): OffsetAndMetadata(offset, "", -1) for part, offset in offsets.items()}
+        self.consumer.commit(offsets)
+
+    def seek(self, partition, offset):
+        self.consumer.seek(self.at(partition), offset)
+
+    def pause(self, partition):
+        self.consumer.pause(self.at(partition))
+
+    def resume(self, partition):
+        self.consumer.resume(self.at(partition))
+
+    def for_time(self, partition, timestamp):
+        found = self.consumer.offsets_for_times({self.at(partition): timestamp})[self.at(partition)]
+        return found and found.offset
+
+    def close(self):
+        self.consumer.close()
+
+
+def consumer_timeout(bootstrap):
+    """Iteration ends when nothing comes for as long as the consumer was told to wait."""
+    consumer = KafkaConsumer(
+        "single", bootstrap_servers=bootstrap, auto_offset_reset="earliest", group_id=None, consumer_timeout_ms=1000
+    )
+    assert [int(record.value) for record in consumer] == list(range(40))
+    assert next(consumer, None) is None
+    consumer.close()
+
+
+def late(bootstrap, topic):
+    """The offsets that a consumer reads who comes late and asks for the first record ever."""
+    consumer = KafkaConsumer(
+        bootstrap_servers=bootstrap, group_id=None, auto_offset_reset="earliest", consumer_timeout_ms=2000
+    )
+    partition = TopicPartition(topic, 0)
+    consumer.assign([partition])
+    # Offset 0 is gone, so the consumer is told that it is out of range and begins with what there is.
+    consumer.seek(partition, 0)
+    offsets = [record.offset for record in consumer]
+    beginning, end = consumer.beginning_offsets([partition])[partition], consumer.end_offsets([partition])[partition]
+    consumer.close()
+    assert offsets == list(range(beginning, end)), f"from {beginning} to {end}, read {offsets[:1]}..{offsets[-1:]}"
+    return offsets
+
+
+def begins_later(bootstrap, topic):
+    """Waits until retention has taken something."""
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap, group_id=None)
+    partition = TopicPartition(topic, 0)
+
+    def later():
+        time.sleep(0.1)
+        return consumer.beginning_offsets([partition])[partition] > 0
+
+    wait_until("retention", later)
+    consumer.close()
+
+
+def retention_by_time(bootstrap):
+    """Records of two hours ago go from a topic that keeps one hour, as far as whole segments do; recent ones stay."""
+    old = int(time.time() * 1000) - 7_200_000
+    produce(bootstrap, [Record("by-time", 0, None, bytes(1000), old + number) for number in range(3500)])
+    produce(bootstrap, numbered("by-time", range(100)))
+    begins_later(bootstrap, "by-time")
+    assert len(late(bootstrap, "by-time")) >= 100
+
+
+def retention_by_size(bootstrap):
+    """A topic that keeps a mebibyte keeps that, and not three."""
+    now = int(time.time() * 1000)
+    produce(bootstrap, [Record("by-size", 0, None, bytes(1000), now) for _ in range(3500)])
+    begins_later(bootstrap, "by-size")
+    kept = len(late(bootstrap, "by-size"))
+    assert 1000 <= kept < 2500, f"{kept} kilobytes were kept"
+
+
+if __name__ == "__main__":
+    bootstrap = sys.argv[1]
+    features.run(sys.modules[__name__], bootstrap)
+    for check in (consumer_timeout, retention_by_time, retention_by_size):
+        check(bootstrap)
+        print("ok", check.__name__, flush=True)

@@ -1,0 +1,35 @@
+"""A group's member by kafka-python; see tests/scenarios/group.rs for what members print."""
+
+import sys
+
+from kafka import ConsumerRebalanceListener, KafkaConsumer
+
+from member import input_has_ended, print_assigned, print_record
+
+
+class Listener(ConsumerRebalanceListener):
+    def on_partitions_revoked(self, revoked):
+        pass
+
+    def on_partitions_assigned(self, assigned):
+        print_assigned(partition.partition for partition in consumer.assignment())
+
+
+bootstrap, topic, group = sys.argv[1:]
+consumer = KafkaConsumer(
+    bootstrap_servers=bootstrap,
+    group_id=group,
+    auto_offset_reset="earliest",
+    enable_auto_commit=False,
+    session_timeout_ms=6000,
+    heartbeat_interval_ms=500,
+    max_poll_records=50,
+)
+consumer.subscribe([topic], listener=Listener())
+ended = input_has_ended()
+while not ended.is_set():
+    for records in consumer.poll(timeout_ms=200).values():
+        for record in records:
+            print_record(record.partition, record.offset, record.key, record.value)
+        consumer.commit()
+consumer.close()

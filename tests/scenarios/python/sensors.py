@@ -1,0 +1,32 @@
+"""A fleet of devices that send by confluent-kafka: `sensors.py BOOTSTRAP TOPIC DEVICES MESSAGES`.
+
+The key of a message is its device, its value counts from 0. It prints `HALF` and reads a line before it sends
+the second half.
+"""
+
+import sys
+
+from confluent_kafka import Producer
+
+bootstrap, topic, devices, messages = sys.argv[1:]
+devices, messages = int(devices), int(messages)
+failures = []
+
+
+def delivered(error, _message):
+    if error:
+        failures.append(error)
+
+
+producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 5})
+for count in range(messages):
+    if count == messages // 2:
+        producer.flush()
+        print("HALF", flush=True)
+        sys.stdin.readline()
+    for device in range(devices):
+        producer.produce(topic, key=f"device-{device:03}", value=str(count), on_delivery=delivered)
+    producer.poll(0)
+producer.flush()
+if failures:
+    sys.exit(f"{len(failures)} messages were not delivered: {failures[0]}")

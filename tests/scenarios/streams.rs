@@ -1,0 +1,129 @@
+//! Apache Kafka Streams: the demo that everyone starts with, and an application that counts exactly once though it is killed.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use harness::broker::Broker;
+use harness::process::Running;
+use harness::raw::{self, Connection};
+use harness::{cache, provision, suite};
+
+use crate::group::ends;
+use crate::tools::Tools;
+use crate::{here, java};
+
+/// How long to wait before the broker is asked again how far an application has got.
+const POLL: Duration = Duration::from_millis(20);
+
+#[test]
+#[ignore = "needs Java, and Apache Kafka Streams from Maven"]
+fn scenario_streams_word_count() {
+    let _machine = cache::whole_machine();
+    let mut broker = Broker::start(&suite!(), "scenario-word-count", &[("auto.create.topics.enable", "false")]);
+    let tools = Tools::new(&broker);
+    let (input, output) = ("streams-plaintext-input", "streams-wordcount-output");
+    tools.create(input, 2);
+    tools.create(output, 1);
+    let settings = broker.dir().join("streams.properties");
+    let state = broker.dir().join("state");
+    std::fs::write(&settings, format!("bootstrap.servers={}\nstate.dir={}\n", broker.bootstrap(), state.display()))
+        .unwrap_or_else(|error| panic!("{}: {error}", settings.display()));
+
+    let poem = ["All streams lead to Kafka", "Hello Kafka Streams", "Join Kafka summit"];
+    let mut written = 0;
+    let mut expected: BTreeMap<String, u64> = BTreeMap::new();
+    for (round, log) in ["first.log", "second.log"].iter().enumerate() {
+        tools.produce(input, poem);
+        for word in poem.iter().flat_map(|line| line.split(' ')) {
+            *expected.entry(word.to_lowercase()).or_default() += 1;
+            written += 1;
+        }
+        let mut demo = java(&provision::maven("streams"));
+        demo.arg("org.apache.kafka.streams.examples.wordcount.WordCountDemo").arg(&settings);
+        let demo = Running::start(&mut demo, &broker.dir().join(log));
+        let printed = tools.consume(
+            output,
+            written,
+            &[
+                "--from-beginning",
+                "--formatter-property",
+                "print.key=true",
+                "--formatter-property",
+                "value.deserializer=org.apache.kafka.common.serialization.LongDeserializer",
+            ],
+        );
+        // The demo tells of every change, so the last line of a word is its count.
+        let counts: BTreeMap<String, u64> = printed.iter().map(|line| count(line)).collect();
+        assert_eq!(counts, expected, "round {round}");
+        demo.terminate();
+        broker.restart();
+    }
+}
+
+const WORDS: usize = 5000;
+const DISTINCT: usize = 20;
+const PARTITIONS: u32 = 4;
+
+#[test]
+#[ignore = "needs Java, and Apache Kafka Streams from Maven"]
+fn scenario_streams_exactly_once() {
+    let _machine = cache::whole_machine();
+    let broker = Broker::start(&suite!(), "scenario-exactly-once", &[("auto.create.topics.enable", "false")]);
+    let tools = Tools::new(&broker);
+    tools.create("words", PARTITIONS);
+    tools.create("counts", PARTITIONS);
+    let mut connection = Connection::open(&broker.bootstrap()).expect("a connection");
+    let words: Vec<Vec<u8>> = (0..WORDS).map(|number| format!("word-{}", number % DISTINCT).into_bytes()).collect();
+    for (index, part) in words.chunks(WORDS / 100).enumerate() {
+        let produced = connection.produce("words", index as i32 % PARTITIONS as i32, &raw::batch(None, part));
+        assert_eq!(produced.expect("an answer").error_code, 0);
+    }
+
+    let state = broker.dir().join("state");
+    let counted_by = |counted: usize| {
+        while ends(&broker, "counts", PARTITIONS).iter().sum::<i64>() < counted as i64 {
+            std::thread::sleep(POLL);
+        }
+    };
+    // The one that is killed first comes back with its state and the transactional id that it had.
+    let application = start(&broker, &state, "first.log");
+    counted_by(WORDS / 5);
+    application.kill();
+    // The next one comes back as another instance, so what the second left open is aborted by its time-out.
+    let application = start(&broker, &state, "second.log");
+    counted_by(WORDS / 2);
+    application.kill();
+    std::fs::remove_dir_all(&state).unwrap_or_else(|error| panic!("{}: {error}", state.display()));
+    let application = start(&broker, &state, "third.log");
+    let committed =
+        ["--from-beginning", "--isolation-level", "read_committed", "--formatter-property", "print.key=true"];
+    tools.consume("counts", WORDS, &committed);
+    application.terminate();
+
+    let printed = tools.consume_all("counts", 3_000, &committed);
+    let mut counts: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for (word, count) in printed.iter().map(|line| count(line)) {
+        counts.entry(word).or_default().push(count);
+    }
+    assert_eq!(counts.len(), DISTINCT);
+    for (word, counts) in counts {
+        assert_eq!(counts, (1..=(WORDS / DISTINCT) as u64).collect::<Vec<_>>(), "{word} was counted exactly once");
+    }
+    // What was aborted is there for those who do not ask for committed records only.
+    let all = tools.consume_all("counts", 3_000, &["--from-beginning"]);
+    assert!(all.len() > WORDS, "the application was not killed inside a transaction");
+}
+
+fn start(broker: &Broker, state: &Path, log: &str) -> Running {
+    let mut application: Command = java(&provision::maven("streams"));
+    application.arg(here("java").join("ExactlyOnce.java")).arg(broker.bootstrap()).arg(state);
+    Running::start(&mut application, &broker.dir().join(log))
+}
+
+/// A line such as `word TAB 7`.
+fn count(line: &str) -> (String, u64) {
+    let parsed = line.split_once('\t').and_then(|(word, count)| Some((word.to_owned(), count.parse().ok()?)));
+    parsed.unwrap_or_else(|| panic!("the console consumer printed {line:?}"))
+}

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::process::Command;
 
 use harness::broker::Broker;
-use harness::raw::{self, Connection};
+use harness::raw::Connection;
 use harness::{cache, provision, suite};
 
-use crate::group::{Group, ends};
+use crate::group::{Group, ends, produce};
 use crate::{here, java, python};
 
 const TOPIC: &str = "shared";
@@ -120,11 +120,9 @@ fn check(name: &str, member: &dyn Fn() -> Command) {
 
 /// Adds records to all partitions and says how many.
 fn write(broker: &Broker) -> usize {
-    let mut connection = Connection::open(&broker.bootstrap()).expect("a connection");
-    for partition in 0..PARTITIONS as i32 {
-        let values: Vec<Vec<u8>> = (0..STEP).map(|number| format!("value-{number}").into_bytes()).collect();
-        let produced = connection.produce(TOPIC, partition, &raw::batch(None, &values)).expect("an answer");
-        assert_eq!(produced.error_code, 0);
+    let values: Vec<Vec<u8>> = (0..STEP).map(|number| format!("value-{number}").into_bytes()).collect();
+    for partition in 0..PARTITIONS as usize {
+        produce(broker, TOPIC, partition, &values);
     }
     PARTITIONS as usize * STEP
 }

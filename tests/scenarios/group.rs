@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use harness::broker::Broker;
 use harness::process::{Output, Running};
-use harness::raw::Connection;
+use harness::raw::{self, Connection};
+use wire::error::ErrorCode;
 
 /// How long one look at a member waits for its next line.
 const POLL: Duration = Duration::from_millis(5);
@@ -212,6 +213,19 @@ impl Group {
     fn take_rest(&mut self, member: usize, lines: &[String]) {
         for line in lines {
             self.take(member, line);
+        }
+    }
+}
+
+/// Writes records without keys to a partition, as soon as a broker that has just started leads it.
+pub(crate) fn produce(broker: &Broker, topic: &str, partition: usize, values: &[Vec<u8>]) {
+    let mut connection = Connection::open(&broker.bootstrap()).expect("a connection");
+    loop {
+        let produced = connection.produce(topic, partition as i32, &raw::batch(None, values)).expect("an answer");
+        match ErrorCode::from_code(produced.error_code) {
+            Some(ErrorCode::None) => return,
+            Some(ErrorCode::NotLeaderOrFollower) => std::thread::sleep(POLL),
+            error => panic!("{topic}, partition {partition}: {error:?}"),
         }
     }
 }

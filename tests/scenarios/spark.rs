@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use harness::broker::Broker;
 use harness::process::Running;
-use harness::raw::{self, Connection};
 use harness::{cache, provision, suite};
 
+use crate::group::produce;
 use crate::python;
 use crate::tools::Tools;
 
@@ -49,13 +49,11 @@ fn scenario_spark() {
 }
 
 fn write(broker: &Broker, round: usize) {
-    let mut connection = Connection::open(&broker.bootstrap()).expect("a connection");
     for partition in 0..PARTITIONS {
         let numbers =
             (0..RECORDS).map(|number| round * RECORDS + number).filter(|number| number % PARTITIONS == partition);
         let values: Vec<Vec<u8>> = numbers.map(|number| number.to_string().into_bytes()).collect();
-        let produced = connection.produce("spark-in", partition as i32, &raw::batch(None, &values));
-        assert_eq!(produced.expect("an answer").error_code, 0);
+        produce(broker, "spark-in", partition, &values);
     }
 }
 

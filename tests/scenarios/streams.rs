@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use harness::broker::Broker;
 use harness::process::Running;
-use harness::raw::{self, Connection};
 use harness::{cache, provision, suite};
 
-use crate::group::ends;
+use crate::group::{ends, produce};
 use crate::tools::Tools;
 use crate::{here, java};
 
@@ -28,8 +27,14 @@ fn scenario_streams_word_count() {
     tools.create(output, 1);
     let settings = broker.dir().join("streams.properties");
     let state = broker.dir().join("state");
-    std::fs::write(&settings, format!("bootstrap.servers={}\nstate.dir={}\n", broker.bootstrap(), state.display()))
-        .unwrap_or_else(|error| panic!("{}: {error}", settings.display()));
+    let lines = [
+        format!("bootstrap.servers={}", broker.bootstrap()),
+        format!("state.dir={}", state.display()),
+        // Streams stays a member when it closes, so the next one waits for its time-out.
+        "session.timeout.ms=6000".to_owned(),
+        "heartbeat.interval.ms=500".to_owned(),
+    ];
+    std::fs::write(&settings, lines.join("\n")).unwrap_or_else(|error| panic!("{}: {error}", settings.display()));
 
     let poem = ["All streams lead to Kafka", "Hello Kafka Streams", "Join Kafka summit"];
     let mut written = 0;
@@ -74,11 +79,9 @@ fn scenario_streams_exactly_once() {
     let tools = Tools::new(&broker);
     tools.create("words", PARTITIONS);
     tools.create("counts", PARTITIONS);
-    let mut connection = Connection::open(&broker.bootstrap()).expect("a connection");
     let words: Vec<Vec<u8>> = (0..WORDS).map(|number| format!("word-{}", number % DISTINCT).into_bytes()).collect();
     for (index, part) in words.chunks(WORDS / 100).enumerate() {
-        let produced = connection.produce("words", index as i32 % PARTITIONS as i32, &raw::batch(None, part));
-        assert_eq!(produced.expect("an answer").error_code, 0);
+        produce(&broker, "words", index % PARTITIONS as usize, part);
     }
 
     let state = broker.dir().join("state");

@@ -76,7 +76,7 @@ fn scenario_group_java_kip_848() {
 #[test]
 #[ignore = "needs Java, and an old client of Apache Kafka from Maven"]
 fn scenario_group_java_2() {
-    check("java-2", &|| java_member(&provision::maven("java-2"), "RangeAssignor"));
+    check("java-2", &|| java_member(&provision::maven_jars("java-2"), "RangeAssignor"));
 }
 
 fn check(name: &str, member: &dyn Fn() -> Command) {

@@ -35,7 +35,7 @@ fn scenario_connect_standalone() {
     let sink = files.write("sink.properties", &properties(&files.sink()));
     for round in 0..2 {
         files.append(round);
-        let mut command = java(&provision::maven("connect"));
+        let mut command = java(&provision::maven_jars("connect"));
         command.arg("org.apache.kafka.connect.cli.ConnectStandalone").args([&worker, &source, &sink]);
         let process = Running::start(&mut quiet(command), &broker.dir().join(format!("standalone-{round}.log")));
         files.wait_for_copy(round);
@@ -182,7 +182,7 @@ impl Worker {
             ],
         );
         let file = Files::new(broker).write(&format!("worker-{number}.properties"), &settings);
-        let mut command = java(&provision::maven("connect"));
+        let mut command = java(&provision::maven_jars("connect"));
         command.arg("org.apache.kafka.connect.cli.ConnectDistributed").arg(file);
         let process = Running::start(&mut quiet(command), &broker.dir().join(format!("worker-{number}.log")));
         let worker = Worker { process, port };
@@ -259,7 +259,7 @@ fn stored(id: usize) -> String {
 /// What every worker is told.
 fn settings(broker: &Broker, further: &[(&str, &str)]) -> String {
     // The directory that holds the directory of jars, so that these are loaded apart from Connect's own.
-    let plugins = provision::maven("jdbc-sink");
+    let plugins = provision::maven_jars("jdbc-sink");
     let plugins = shown(plugins.parent().expect("the jars are in a directory of their own"));
     let string = "org.apache.kafka.connect.storage.StringConverter";
     let listener = format!("HTTP://127.0.0.1:{}", free_port());

@@ -58,7 +58,7 @@ fn write(broker: &Broker, round: usize) {
 }
 
 fn jars() -> Vec<PathBuf> {
-    let dir = provision::maven("spark");
+    let dir = provision::maven_jars("spark");
     let entries = std::fs::read_dir(&dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
     entries.map(|entry| entry.unwrap_or_else(|error| panic!("{}: {error}", dir.display())).path()).collect()
 }

@@ -45,7 +45,7 @@ fn scenario_streams_word_count() {
             *expected.entry(word.to_lowercase()).or_default() += 1;
             written += 1;
         }
-        let mut demo = java(&provision::maven("streams"));
+        let mut demo = java(&provision::maven_jars("streams"));
         demo.arg("org.apache.kafka.streams.examples.wordcount.WordCountDemo").arg(&settings);
         let demo = Running::start(&mut demo, &broker.dir().join(log));
         let printed = tools.consume(
@@ -120,7 +120,7 @@ fn scenario_streams_exactly_once() {
 }
 
 fn start(broker: &Broker, state: &Path, log: &str) -> Running {
-    let mut application: Command = java(&provision::maven("streams"));
+    let mut application: Command = java(&provision::maven_jars("streams"));
     application.arg(here("java").join("ExactlyOnce.java")).arg(broker.bootstrap()).arg(state);
     Running::start(&mut application, &broker.dir().join(log))
 }

@@ -122,8 +122,8 @@ mod tests {
         assert_eq!(of(250, 9), [10, 5]);
         assert_eq!(of(200, 1), [10]);
         assert_eq!(of(NOW, 2), [25, 20]);
-        assert_eq!(of(99, 9), []);
-        assert_eq!(of(LATEST, 0), []);
+        assert_eq!(of(99, 9), [0i64; 0]);
+        assert_eq!(of(LATEST, 0), [0i64; 0]);
     }
 
     #[test]

@@ -365,6 +365,50 @@ static OWN: &[Row] = &[
         "How often old segments are looked for, in milliseconds.",
     ),
     kafkas(
+        "log.cleaner.enable",
+        Kind::Bool,
+        "true",
+        Group::Topics,
+        "Whether topics with `cleanup.policy=compact` are compacted.",
+    ),
+    kafkas(
+        "log.cleaner.backoff.ms",
+        NOT_NEGATIVE,
+        "15000",
+        Group::Topics,
+        "How often logs are looked at while there is nothing to compact, in milliseconds.",
+    ),
+    kafkas(
+        "log.cleaner.dedupe.buffer.size",
+        Kind::Long { min: i64::MIN, max: i64::MAX },
+        "134217728",
+        Group::Topics,
+        "The memory for the keys of logs that are compacted, in bytes, of all cores together. A sixteenth of `memory` at \
+         most.",
+    ),
+    kafkas(
+        "log.cleaner.io.buffer.load.factor",
+        Kind::Double { min: f64::MIN, max: f64::MAX },
+        "0.9",
+        Group::Topics,
+        "The part of the memory for keys that is used, up to 0.95. A pass that has more keys covers a part of the log.",
+    ),
+    kafkas(
+        "log.cleaner.io.buffer.size",
+        NOT_NEGATIVE,
+        "524288",
+        Group::Topics,
+        "The memory for reading and writing logs that are compacted, in bytes, of all cores together, but not less \
+         than 128 KiB for each. It grows for batches that need more.",
+    ),
+    kafkas(
+        "log.cleaner.io.max.bytes.per.second",
+        Kind::Double { min: f64::MIN, max: f64::MAX },
+        "1.7976931348623157E308",
+        Group::Topics,
+        "The most bytes that compaction reads and writes in a second, of all cores together.",
+    ),
+    kafkas(
         "offsets.topic.num.partitions",
         POSITIVE,
         "50",
@@ -548,50 +592,6 @@ static OWN: &[Row] = &[
         "104857600",
         Group::Coordinators,
         "The size at which a segment of `__transaction_state` is closed, in bytes.",
-    ),
-    kafkas(
-        "log.cleaner.enable",
-        Kind::Bool,
-        "true",
-        Group::Topics,
-        "Whether topics with `cleanup.policy=compact` are compacted.",
-    ),
-    kafkas(
-        "log.cleaner.backoff.ms",
-        NOT_NEGATIVE,
-        "15000",
-        Group::Topics,
-        "How often logs are looked at while there is nothing to compact, in milliseconds.",
-    ),
-    kafkas(
-        "log.cleaner.dedupe.buffer.size",
-        Kind::Long { min: i64::MIN, max: i64::MAX },
-        "134217728",
-        Group::Topics,
-        "The memory for the keys of logs that are compacted, in bytes, of all cores together. A sixteenth of `memory` at \
-         most.",
-    ),
-    kafkas(
-        "log.cleaner.io.buffer.load.factor",
-        Kind::Double { min: f64::MIN, max: f64::MAX },
-        "0.9",
-        Group::Topics,
-        "The part of the memory for keys that is used, up to 0.95. A pass that has more keys covers a part of the log.",
-    ),
-    kafkas(
-        "log.cleaner.io.buffer.size",
-        NOT_NEGATIVE,
-        "524288",
-        Group::Topics,
-        "The memory for reading and writing logs that are compacted, in bytes, of all cores together, but not less \
-         than 128 KiB for each. It grows for batches that need more.",
-    ),
-    kafkas(
-        "log.cleaner.io.max.bytes.per.second",
-        Kind::Double { min: f64::MIN, max: f64::MAX },
-        "1.7976931348623157E308",
-        Group::Topics,
-        "The most bytes that compaction reads and writes in a second, of all cores together.",
     ),
 ];
 

@@ -117,9 +117,11 @@ fn retained_from(log: &Log, config: &PartitionConfig, now_ms: i64) -> i64 {
     for segment in &log.segments {
         let is_active = segment.base == log.active().base;
         let newest_ms = segment.index.as_ref().map(|index| index.max_timestamp_ms());
-        let too_old = config.retention_ms >= 0
-            && segment.end_pos > 0
-            && newest_ms.is_some_and(|newest| newest >= 0 && now_ms.saturating_sub(newest) > config.retention_ms);
+        let is_expired = |newest: i64| newest >= 0 && now_ms.saturating_sub(newest) > config.retention_ms;
+        // One that compaction has left without a record holds none that is young.
+        let is_empty = segment.sealed && newest_ms == Some(i64::MIN);
+        let too_old =
+            config.retention_ms >= 0 && (is_empty || (segment.end_pos > 0 && newest_ms.is_some_and(is_expired)));
         // A segment goes by size only if what remains still fills the limit, as in Kafka.
         let too_many =
             config.retention_bytes >= 0 && !is_active && bytes - segment.end_pos >= config.retention_bytes as u64;

@@ -42,6 +42,9 @@ use crate::transactions::{AbortedTransaction, encode_aborted};
 
 pub(crate) use self::replace::finish_replacements;
 
+/// Partitions that are looked at in one turn of the core: some microseconds for each that is compacted.
+const LOOKED_AT_ONCE: Slot = 256;
+
 /// The file, in a partition's directory, that says which offset passes have come to.
 pub(crate) const CLEANER_OFFSET: &str = "cleaner-offset";
 
@@ -164,6 +167,9 @@ impl Store {
         let mut dirtiest: Option<Plan> = None;
         let slots = self.state().partitions.len() as Slot;
         for slot in (0..slots).filter(|slot| !passed_over.contains(slot)) {
+            if slot % LOOKED_AT_ONCE == LOOKED_AT_ONCE - 1 {
+                self.shared.reactor.end_of_turn().await;
+            }
             self.load_times(slot).await;
             let now_ms = self.shared.reactor.unix_ms();
             let plan = self.state().live(slot).and_then(|partition| plan(slot, partition, now_ms));

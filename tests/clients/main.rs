@@ -4,6 +4,7 @@
 //! Kafka, which shows that what they expect is what Kafka does.
 
 mod go;
+mod groups;
 mod java;
 mod kcat;
 mod legacy;

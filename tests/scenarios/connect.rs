@@ -53,6 +53,7 @@ fn scenario_connect_distributed() {
     let files = Files::new(&broker);
     let postgres = Postgres::start(&broker);
     let mut worker = Worker::start(&broker, 0);
+    files.append(0);
     worker.put("file-source", &files.source());
     worker.put("file-sink", &files.sink());
     tools.create("readings", 2);
@@ -60,7 +61,6 @@ fn scenario_connect_distributed() {
 
     let mut expected = Vec::new();
     for round in 0..2 {
-        files.append(round);
         let rows: Vec<String> = (0..LINES).map(|row| reading(round * LINES + row)).collect();
         tools.produce("readings", rows.iter().map(String::as_str));
         expected.extend((0..LINES).map(|row| stored(round * LINES + row)));
@@ -75,10 +75,12 @@ fn scenario_connect_distributed() {
             worker = Worker::start(&broker, 1);
             assert_eq!(worker.get("/connectors").matches("file-source").count(), 1);
         }
+        if round == 1 {
+            // The broker goes away under a running worker, which waits for it.
+            broker.restart();
+        }
+        files.append(round + 1);
     }
-    // The broker goes away under a running worker, which waits for it.
-    broker.restart();
-    files.append(2);
     files.wait_for_copy(2);
     worker.stop();
 
@@ -258,9 +260,7 @@ fn stored(id: usize) -> String {
 
 /// What every worker is told.
 fn settings(broker: &Broker, further: &[(&str, &str)]) -> String {
-    // The directory that holds the directory of jars, so that these are loaded apart from Connect's own.
-    let plugins = provision::maven_jars("jdbc-sink");
-    let plugins = shown(plugins.parent().expect("the jars are in a directory of their own"));
+    let plugins = shown(&plugins(broker));
     let string = "org.apache.kafka.connect.storage.StringConverter";
     let listener = format!("HTTP://127.0.0.1:{}", free_port());
     let bootstrap = broker.bootstrap();
@@ -278,6 +278,26 @@ fn settings(broker: &Broker, further: &[(&str, &str)]) -> String {
     ];
     // The last one of two lines with one key counts.
     common.iter().chain(further).map(|(key, value)| format!("{key}={value}\n")).collect()
+}
+
+/// The directory of plugins, which has one, made as its publisher packs it: without what Connect brings itself.
+fn plugins(broker: &Broker) -> PathBuf {
+    let plugins = broker.dir().join("plugins");
+    let plugin = plugins.join("debezium-connector-jdbc");
+    if plugin.exists() {
+        return plugins;
+    }
+    std::fs::create_dir_all(&plugin).unwrap_or_else(|error| panic!("{}: {error}", plugin.display()));
+    let jars = provision::maven_jars("jdbc-sink");
+    for entry in std::fs::read_dir(&jars).unwrap_or_else(|error| panic!("{}: {error}", jars.display())) {
+        let jar = entry.unwrap_or_else(|error| panic!("{}: {error}", jars.display())).file_name();
+        let own = ["jackson-", "connect-", "kafka-", "slf4j-", "lz4-", "snappy-", "zstd-"];
+        if !own.iter().any(|own| jar.to_string_lossy().starts_with(own)) {
+            std::os::unix::fs::symlink(jars.join(&jar), plugin.join(&jar))
+                .unwrap_or_else(|error| panic!("{}: {error}", plugin.display()));
+        }
+    }
+    plugins
 }
 
 fn properties(settings: &[(&str, String)]) -> String {

@@ -85,7 +85,7 @@ fn scenario_connect_distributed() {
     worker.stop();
 
     let groups = tools.run(GROUPS, &["--list"]);
-    for group in ["connect-file-sink", "connect-database-sink", "connect-cluster"] {
+    for group in ["connect-file-sink", "connect-database-sink"] {
         assert!(groups.iter().any(|listed| listed == group), "{group} in {groups:?}");
     }
 }

@@ -26,6 +26,7 @@ pub mod services;
 pub mod shard;
 pub mod signals;
 pub mod state_machine;
+pub mod transaction;
 
 #[cfg(test)]
 mod plane_tests;

@@ -39,6 +39,7 @@ use crate::image::{ApplyError, CATALOG_TOPIC, Endpoint, Image};
 use crate::services::{ServiceOptions, Services};
 use crate::shard::{Shard, ShardOptions};
 use crate::signals;
+use crate::transaction;
 
 /// Why a broker did not start, or ended without being asked to.
 #[derive(Debug)]
@@ -249,6 +250,7 @@ async fn live(
     Services::start_coordinators(&core0).await;
     let bound = bind(&core0, addresses).await?;
     register(&controller, &core0, options, &bound).await?;
+    transaction::service::start(&core0).await;
     assembly::accept(&core0).await;
     for (listener, address) in options.listeners.iter().zip(&bound) {
         info!("listening on {}://{address}, {}", listener.name, Advertised(listener, *address));

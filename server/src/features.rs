@@ -12,11 +12,10 @@ pub struct Feature {
 }
 
 /// The features of Kafka that this broker has, with Kafka's names and levels.
-///
-/// `transaction.version` is missing: without it clients use the older protocol.
 pub const SUPPORTED: &[Feature] = &[
     Feature { name: METADATA_VERSION, min: METADATA_4_3, max: METADATA_4_3 },
     Feature { name: GROUP_VERSION, min: 0, max: 1 },
+    Feature { name: "transaction.version", min: 0, max: 2 },
 ];
 
 /// The feature that tells which protocols groups may speak: from level 1 on the consumer protocol too (KIP-848).

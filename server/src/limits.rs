@@ -70,6 +70,16 @@ pub const LOADING_PAUSE_MS: u64 = 5;
 /// a session's time.
 pub const PENDING_MEMBERS: usize = 10_000;
 
+/// Transactional ids that one batch of their log forgets: what is left is forgotten by the next one.
+pub const EXPIRED_TRANSACTIONAL_IDS: usize = 1000;
+
+/// How long the end of a transaction waits before it is written again to a partition that could not take it (a full disk),
+/// in milliseconds.
+pub const MARKER_PAUSE_MS: u64 = 100;
+
+/// Memory that the regular expression of a client may take once compiled, in bytes: one that needs more is refused.
+pub const PATTERN_BYTES: usize = 1 << 20;
+
 const _: () = assert!(COORDINATOR_BATCH_BYTES + engine::limits::MIN_BATCH_BYTES <= 1_048_588);
 
 /// Bytes of records in one answer to a Fetch of a client that knows no batches of magic 2, beside the message that crosses

@@ -154,9 +154,7 @@ impl Broker {
     }
 
     async fn try_client(&self) -> Option<Client> {
-        let reactor = self.cores[0].reactor().clone();
-        let socket = reactor.connect(self.address).await.ok()?;
-        Some(Client { reactor, socket, received: BytesMut::new(), next: 0 })
+        Client::connect(self.cores[0].reactor(), self.address).await
     }
 }
 
@@ -169,8 +167,13 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    pub(crate) async fn connect(reactor: &Reactor, address: SocketAddr) -> Option<Client> {
+        let socket = reactor.connect(address).await.ok()?;
+        Some(Client { reactor: reactor.clone(), socket, received: BytesMut::new(), next: 0 })
+    }
+
     /// Sends a request; its correlation id is the number of requests before it.
-    async fn send<'a>(&mut self, api: ApiKey, version: i16, message: &impl Message<'a>) {
+    pub(crate) async fn send<'a>(&mut self, api: ApiKey, version: i16, message: &impl Message<'a>) {
         let mut body = Vec::new();
         message.encode(&mut body, version).unwrap();
         self.send_body(api, version, &body).await;
@@ -194,7 +197,7 @@ impl Client {
     }
 
     /// The next response without its length; none when the connection has ended.
-    async fn receive(&mut self) -> Option<Vec<u8>> {
+    pub(crate) async fn receive(&mut self) -> Option<Vec<u8>> {
         loop {
             if let Some(len) = self.received.first_chunk::<4>() {
                 let len = u32::from_be_bytes(*len) as usize;
@@ -214,7 +217,7 @@ impl Client {
     }
 
     /// Sends a request and gives its response to `check`.
-    async fn call<'a, Q: Message<'a>, T>(
+    pub(crate) async fn call<'a, Q: Message<'a>, T>(
         &mut self,
         api: ApiKey,
         version: i16,

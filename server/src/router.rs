@@ -9,6 +9,10 @@
 //!         response   ◀── Appended{offsets} ──────┘
 //! ```
 //!
+//! The first batch of a transaction for a partition waits on the partition's core until the coordinator of the transaction
+//! knows of it ([`admission`]), and its producer's later ones for that partition wait behind it. From then on they are
+//! appended like all others.
+//!
 //! Messages from one core to another keep their order, also while they wait because the queue is full or because the
 //! other core's store is short of memory. So two batches that a connection sends for one partition are appended in the
 //! order in which it sent them.
@@ -21,8 +25,9 @@ use std::future::Future;
 use std::pin::Pin;
 
 use bytes::Bytes;
+use engine::TransactionGuard;
 use engine::mailbox::Mailbox;
-use engine::partition::{AppendError, Appended};
+use engine::partition::{AppendError, Appended, Origin};
 use engine::reactor::Notify;
 use engine::store::Slot;
 use wire::batch::BatchView;
@@ -32,6 +37,8 @@ use crate::handlers::produce::{self, JobId};
 use crate::hash::Hasher;
 use crate::limits::OUTBOX_MESSAGES;
 use crate::shard::Shard;
+use crate::transaction::admission::{self, Refused, Writer};
+use crate::transaction::state::{Partition, Producer};
 
 /// A message between cores.
 pub enum CoreMsg {
@@ -44,7 +51,7 @@ pub enum CoreMsg {
         /// From the request.
         entry: u32,
         /// A success is durable.
-        result: Result<Appended, AppendError>,
+        result: Result<Appended, Refused>,
     },
     /// Run a function.
     Call {
@@ -74,7 +81,7 @@ pub type RemoteFn = Box<dyn FnOnce(Shard, Cancelled) -> Pin<Box<dyn Future<Outpu
 pub type Cancelled = Notify;
 
 /// A batch for a partition of another core. Its header has been checked against the rules of its topic.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Append {
     /// The produce request that it belongs to, on the sender's core.
     pub job: JobId,
@@ -86,6 +93,21 @@ pub struct Append {
     pub leader_epoch: i32,
     /// One whole batch.
     pub batch: Bytes,
+    /// The transaction that the batch is part of, if it is part of one.
+    pub transaction: Option<Transaction>,
+}
+
+/// What a batch says of its transaction.
+#[derive(Debug, Clone)]
+pub struct Transaction {
+    /// The transactional id, in UTF-8.
+    pub id: Bytes,
+    /// The topic and number of the partition.
+    pub partition: Partition,
+    /// The producer.
+    pub producer: Producer,
+    /// See [`Writer::adds`].
+    pub adds: bool,
 }
 
 /// A core's queues to the others, and what it owes them.
@@ -99,6 +121,8 @@ pub(crate) struct Router {
     /// Batches of other cores that the store had no memory for, in order of arrival.
     parked: RefCell<VecDeque<(usize, Append)>>,
     parked_work: Notify,
+    /// Batches that wait for the coordinator of their transaction, by partition and producer id, in order of arrival.
+    joining: RefCell<HashMap<(Slot, i64), VecDeque<(usize, Append)>, Hasher>>,
     /// Appends of other cores whose commit is not durable yet, in order of arrival.
     uncommitted: RefCell<VecDeque<Uncommitted>>,
     calls: RefCell<Calls>,
@@ -141,6 +165,7 @@ impl Router {
             relaxed: Notify::new(),
             parked: RefCell::default(),
             parked_work: Notify::new(),
+            joining: RefCell::default(),
             uncommitted: RefCell::default(),
             calls: RefCell::default(),
         }
@@ -149,6 +174,11 @@ impl Router {
     /// True when so many messages wait that nothing should be begun which would send more.
     pub(crate) fn is_congested(&self) -> bool {
         self.waiting.get() >= OUTBOX_MESSAGES
+    }
+
+    /// True when a batch of this producer for this partition would overtake one that waits for its coordinator.
+    pub(crate) fn is_joining(&self, slot: Slot, producer_id: i64) -> bool {
+        self.joining.borrow().contains_key(&(slot, producer_id))
     }
 }
 
@@ -282,22 +312,101 @@ impl Shard {
         }
     }
 
-    /// Appends a batch of another core. An error means that there is no memory for it at this moment.
+    /// Appends a batch of another core, or one that its own core cannot append at once. An error means that there is no
+    /// memory for it at this moment.
     fn append_for(&self, from: usize, append: &Append) -> Result<(), Busy> {
-        let Append { job, entry, slot, leader_epoch, ref batch } = *append;
-        let result = match BatchView::parse(batch) {
-            Ok(view) => self.store().append(slot, &view, leader_epoch),
-            Err(_) => Err(AppendError::InvalidRecord),
-        };
-        match result {
-            Err(AppendError::Busy) => return Err(Busy),
-            Ok(appended) if appended.seq > self.store().committed() => {
-                let uncommitted = Uncommitted { to: from, job, entry, appended };
-                self.0.router.uncommitted.borrow_mut().push_back(uncommitted);
+        let joining = append.transaction.as_ref().map(|transaction| (append.slot, transaction.producer.id));
+        if let Some(key) = joining
+            && let Some(queue) = self.0.router.joining.borrow_mut().get_mut(&key)
+        {
+            queue.push_back((from, append.clone()));
+            return Ok(());
+        }
+        match (self.append_batch(append, None), joining) {
+            (Err(AppendError::Busy), _) => return Err(Busy),
+            (Err(AppendError::InvalidTxnState), Some(key)) => {
+                self.0.router.joining.borrow_mut().insert(key, VecDeque::from([(from, append.clone())]));
+                let shard = self.clone();
+                self.reactor().spawn(async move { shard.append_joining(key).await });
             }
-            result => self.send(from, CoreMsg::Appended { job, entry, result }),
+            (result, _) => self.answer_append(from, append, result.map_err(Refused::Store)),
         }
         Ok(())
+    }
+
+    fn append_batch(&self, append: &Append, guard: Option<TransactionGuard>) -> Result<Appended, AppendError> {
+        let batch = BatchView::parse(&append.batch).map_err(|_| AppendError::InvalidRecord)?;
+        self.store().append_as(Origin::Client, guard, append.slot, &batch, append.leader_epoch)
+    }
+
+    fn answer_append(&self, to: usize, append: &Append, result: Result<Appended, Refused>) {
+        let Append { job, entry, .. } = *append;
+        match result {
+            Ok(appended) if appended.seq > self.store().committed() => {
+                self.0.router.uncommitted.borrow_mut().push_back(Uncommitted { to, job, entry, appended });
+            }
+            result => self.send(to, CoreMsg::Appended { job, entry, result }),
+        }
+    }
+
+    /// Appends the batches of a producer for a partition in which its transaction is not open, once its coordinator knows
+    /// of it. Those that arrive meanwhile go behind them.
+    async fn append_joining(&self, key: (Slot, i64)) {
+        loop {
+            let Some((from, append)) = self.first_joining(key) else { return };
+            let Some(transaction) = &append.transaction else { return };
+            let writer = Writer {
+                transactional_id: String::from_utf8_lossy(&transaction.id).into(),
+                producer: transaction.producer,
+                first_sequence: BatchView::parse(&append.batch).map_or(0, |batch| batch.base_sequence()),
+                adds: transaction.adds,
+            };
+            match admission::admit(self, append.slot, &transaction.partition, &writer).await {
+                Ok(guard) => {
+                    if let Err(Busy) = self.append_joined(key, guard) {
+                        self.wait_for_memory().await;
+                    }
+                }
+                Err(refused) => {
+                    self.drop_joining(key);
+                    self.answer_append(from, &append, Err(refused));
+                }
+            }
+        }
+    }
+
+    /// Appends the first batch of a queue with its guard, and those behind it which need none any more.
+    fn append_joined(&self, key: (Slot, i64), mut guard: Option<TransactionGuard>) -> Result<(), Busy> {
+        let mut is_first = true;
+        while let Some((from, append)) = self.first_joining(key) {
+            match self.append_batch(&append, guard.take()) {
+                Err(AppendError::Busy) => return Err(Busy),
+                // Another transaction of the producer, which its coordinator has to be asked for.
+                Err(AppendError::InvalidTxnState) if !is_first => return Ok(()),
+                result => {
+                    self.drop_joining(key);
+                    self.answer_append(from, &append, result.map_err(Refused::Store));
+                }
+            }
+            is_first = false;
+        }
+        Ok(())
+    }
+
+    /// The first batch of a queue. A queue that is empty goes.
+    fn first_joining(&self, key: (Slot, i64)) -> Option<(usize, Append)> {
+        let mut joining = self.0.router.joining.borrow_mut();
+        let first = joining.get(&key)?.front().cloned();
+        if first.is_none() {
+            joining.remove(&key);
+        }
+        first
+    }
+
+    fn drop_joining(&self, key: (Slot, i64)) {
+        if let Some(queue) = self.0.router.joining.borrow_mut().get_mut(&key) {
+            queue.pop_front();
+        }
     }
 
     async fn append_parked(&self) {

@@ -12,6 +12,7 @@ use crate::controller::Controller;
 use crate::coordinator::{Coordinator, LogTopic};
 use crate::group::Groups;
 use crate::shard::Shard;
+use crate::transaction::service::Transactions;
 
 /// What the operator decides about the admin APIs.
 #[derive(Debug, Clone)]
@@ -32,6 +33,7 @@ pub struct Services {
     pub options: ServiceOptions,
     controller: OnceCell<Rc<Controller>>,
     groups: Rc<Coordinator<Groups>>,
+    transactions: OnceCell<Rc<Transactions>>,
     producer_ids: Cell<IdBlock>,
     failure: RefCell<Option<String>>,
     ending: Notify,
@@ -82,6 +84,7 @@ impl Services {
             options,
             controller: OnceCell::new(),
             groups: Coordinator::new(LogTopic::Offsets, move |_| Groups::new(groups, consumer_groups)),
+            transactions: OnceCell::new(),
             producer_ids: Cell::default(),
             failure: RefCell::default(),
             ending: Notify::new(),
@@ -130,6 +133,19 @@ impl Services {
     #[must_use]
     pub fn groups(&self) -> &Rc<Coordinator<Groups>> {
         &self.groups
+    }
+
+    /// Gives the core its transaction coordinators, once.
+    pub(crate) fn set_transactions(&self, transactions: Rc<Transactions>) {
+        assert!(self.transactions.set(transactions).is_ok(), "a core's coordinators are started once");
+    }
+
+    /// The core's transaction coordinators.
+    ///
+    /// # Panics
+    /// Before they have been started.
+    pub(crate) fn transactions(&self) -> Rc<Transactions> {
+        self.transactions.get().expect("the coordinators are started before clients come").clone()
     }
 
     /// An id for a producer, if the core has one left.

@@ -14,6 +14,8 @@ pub struct CoordinatorOptions {
     pub groups: GroupOptions,
     /// Groups of the consumer protocol.
     pub consumer_groups: ConsumerGroupOptions,
+    /// Transactions.
+    pub transactions: TransactionOptions,
 }
 
 /// How a coordinator's topic is created.
@@ -44,6 +46,23 @@ pub struct GroupOptions {
     pub max_size: usize,
 }
 
+/// What the operator decides about transactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TransactionOptions {
+    /// The longest time that a producer may ask for, in milliseconds.
+    pub max_timeout_ms: i32,
+    /// How often transactions are looked for that took too long, in milliseconds.
+    pub abort_interval_ms: u64,
+    /// After what silence a transactional id is forgotten, in milliseconds.
+    pub expiration_ms: i64,
+    /// How often silent ids are looked for, in milliseconds.
+    pub expiration_interval_ms: u64,
+    /// How long a write waits for the end of the transaction before its own, in milliseconds.
+    pub join_patience_ms: i64,
+    /// Whether a partition must have been added before its transaction's first record.
+    pub verifies_partitions: bool,
+}
+
 impl CoordinatorOptions {
     /// Takes the settings from what was given.
     pub(super) fn new(values: &Values<'_>) -> CoordinatorOptions {
@@ -70,6 +89,15 @@ impl CoordinatorOptions {
                 max_size: int("group.max.size").unsigned_abs() as usize,
             },
             consumer_groups: ConsumerGroupOptions::new(values),
+            transactions: TransactionOptions {
+                max_timeout_ms: int("transaction.max.timeout.ms"),
+                abort_interval_ms: long("transaction.abort.timed.out.transaction.cleanup.interval.ms").unsigned_abs(),
+                expiration_ms: long("transactional.id.expiration.ms"),
+                expiration_interval_ms: long("transaction.remove.expired.transaction.cleanup.interval.ms")
+                    .unsigned_abs(),
+                join_patience_ms: long("add.partitions.to.txn.retry.backoff.max.ms"),
+                verifies_partitions: values.flag("transaction.partition.verification.enable"),
+            },
         }
     }
 }

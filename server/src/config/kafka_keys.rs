@@ -108,7 +108,7 @@ fn is_false(value: &str) -> bool {
 /// Keys that change nothing here, in alphabetical order.
 #[rustfmt::skip]
 pub static NO_EFFECT: &[&str] = &[
-    "add.partitions.to.txn.retry.backoff.max.ms", "add.partitions.to.txn.retry.backoff.ms",
+    "add.partitions.to.txn.retry.backoff.ms",
     "alter.log.dirs.replication.quota.window.num", "alter.log.dirs.replication.quota.window.size.seconds",
     "auto.leader.rebalance.enable", "background.threads", "broker.heartbeat.interval.ms", "broker.session.timeout.ms",
     "connection.failed.authentication.delay.ms", "connections.max.reauth.ms", "controlled.shutdown.enable",
@@ -197,9 +197,8 @@ pub static NO_EFFECT: &[&str] = &[
     "ssl.keystore.password", "ssl.keystore.type", "ssl.principal.mapping.rules", "ssl.protocol", "ssl.provider",
     "ssl.secure.random.implementation", "ssl.trustmanager.algorithm", "ssl.truststore.certificates",
     "ssl.truststore.location", "ssl.truststore.password", "ssl.truststore.type", "telemetry.max.bytes",
-    "transaction.abort.timed.out.transaction.cleanup.interval.ms", "transaction.max.timeout.ms",
-    "transaction.partition.verification.enable", "transaction.remove.expired.transaction.cleanup.interval.ms",
-    "transaction.state.log.load.buffer.size", "transaction.two.phase.commit.enable", "transactional.id.expiration.ms",
+    
+    "transaction.state.log.load.buffer.size", "transaction.two.phase.commit.enable",
 ];
 
 #[cfg(test)]

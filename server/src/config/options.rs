@@ -420,7 +420,7 @@ impl Values<'_> {
         }
     }
 
-    fn flag(&self, name: &str) -> bool {
+    pub(super) fn flag(&self, name: &str) -> bool {
         self.get(name) == Some(Value::Bool(true))
     }
 }

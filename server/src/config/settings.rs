@@ -593,6 +593,50 @@ static OWN: &[Row] = &[
         Group::Coordinators,
         "The size at which a segment of `__transaction_state` is closed, in bytes.",
     ),
+    kafkas(
+        "transaction.max.timeout.ms",
+        POSITIVE,
+        "900000",
+        Group::Coordinators,
+        "The longest time that a producer may ask for its transactions, in milliseconds.",
+    ),
+    kafkas(
+        "transaction.abort.timed.out.transaction.cleanup.interval.ms",
+        POSITIVE,
+        "10000",
+        Group::Coordinators,
+        "How often transactions are looked for that have taken longer than their producer asked for, in milliseconds. \
+         They are aborted.",
+    ),
+    kafkas(
+        "transactional.id.expiration.ms",
+        POSITIVE,
+        "604800000",
+        Group::Coordinators,
+        "After how many milliseconds without a transaction a transactional id is forgotten.",
+    ),
+    kafkas(
+        "transaction.remove.expired.transaction.cleanup.interval.ms",
+        POSITIVE,
+        "3600000",
+        Group::Coordinators,
+        "How often transactional ids are looked for that can be forgotten, in milliseconds.",
+    ),
+    kafkas(
+        "transaction.partition.verification.enable",
+        Kind::Bool,
+        "true",
+        Group::Coordinators,
+        "Whether the first record of a transaction in a partition is refused when the partition was not added to the \
+         transaction.",
+    ),
+    kafkas(
+        "add.partitions.to.txn.retry.backoff.max.ms",
+        NOT_NEGATIVE,
+        "100",
+        Group::Coordinators,
+        "How long the first record of a transaction waits for the end of the transaction before, in milliseconds.",
+    ),
 ];
 
 #[cfg(test)]

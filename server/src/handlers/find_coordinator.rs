@@ -30,6 +30,7 @@ pub async fn handle(shard: Shard, request: Request) -> Result<Reply, RequestErro
     let asked: FindCoordinatorRequest<'_> = request.decode()?;
     let created = match asked.key_type {
         GROUP => ensure(&shard, LogTopic::Offsets).await,
+        TRANSACTION => ensure(&shard, LogTopic::Transactions).await,
         _ => Ok(()),
     };
     let image = shard.image().clone();

@@ -1,62 +1,64 @@
-//! InitProducerId (key 22), versions 0 to 5. Gives an idempotent producer its id (KIP-98).
+//! InitProducerId (key 22), versions 0 to 5. Gives a producer its id and epoch (KIP-98, KIP-360).
 //!
-//! - Ids come in blocks: core 0 notes in the catalog which have been given away, and each core hands out its own block.
-//!   A block that a stop cuts short is lost, as in Kafka.
-//! - Every producer begins with epoch 0: one that asks to raise its epoch (version 3 and later) gets a new id, which
-//!   serves an idempotent producer as well.
-//! - There are no transactions: a transactional id is refused.
-//! - Owner core: any; blocks core 0.
+//! - Without a transactional id every producer begins with a new id and epoch 0: also one that asks to raise its epoch
+//!   (version 3 and later), which serves an idempotent producer as well.
+//! - With one the transaction coordinator decides. A transaction that is open is aborted first, and meanwhile the client is
+//!   told CONCURRENT_TRANSACTIONS.
+//! - Owner core: that of the transactional id; else any, and core 0 for blocks of ids.
 
 use wire::error::ErrorCode;
 use wire::messages::{InitProducerIdRequest, InitProducerIdResponse};
 
 use crate::api::{Request, RequestError};
-use crate::catalog::Action;
 use crate::connection::responses::Reply;
-use crate::services::{IdBlock, Services};
 use crate::shard::Shard;
+use crate::transaction::ids::next_producer_id;
+use crate::transaction::machine::Init;
+use crate::transaction::service;
+use crate::transaction::state::{NO_EPOCH, NO_PRODUCER_ID, Producer};
 
-/// Ids in a block (`ProducerIdsBlock.PRODUCER_ID_BLOCK_SIZE` in Kafka).
-const BLOCK: i64 = 1000;
+/// The first version whose clients know PRODUCER_FENCED.
+const FENCED_FROM: i16 = 4;
 
 /// Answers a request.
 pub async fn handle(shard: Shard, request: Request) -> Result<Reply, RequestError> {
     let asked: InitProducerIdRequest<'_> = request.decode()?;
-    let id = match asked.transactional_id {
-        None => next_id(&shard).await,
+    let given = match asked.transactional_id {
+        None => next_producer_id(&shard).await.map(|id| Producer { id, epoch: 0 }),
         Some("") => Err(ErrorCode::InvalidRequest),
-        Some(_) => Err(ErrorCode::UnsupportedVersion),
-    };
-    let response = match id {
-        Ok(producer_id) => {
-            InitProducerIdResponse { producer_id, producer_epoch: 0, ..InitProducerIdResponse::default() }
-        }
-        Err(error) => InitProducerIdResponse {
-            error_code: error.code(),
-            producer_id: -1,
-            producer_epoch: -1,
-            ..InitProducerIdResponse::default()
+        Some(id) => match expected(&asked) {
+            Ok(expected) => {
+                let timeout_ms = asked.transaction_timeout_ms;
+                service::init(&shard, Init { transactional_id: id.into(), timeout_ms, expected }).await
+            }
+            Err(error) => Err(error),
         },
     };
-    request.reply(&response)
+    let (error, producer) = match given {
+        Ok(producer) => (ErrorCode::None, producer),
+        Err(error) => (fenced(error, request.version, FENCED_FROM), Producer { id: NO_PRODUCER_ID, epoch: NO_EPOCH }),
+    };
+    request.reply(&InitProducerIdResponse {
+        error_code: error.code(),
+        producer_id: producer.id,
+        producer_epoch: producer.epoch,
+        ..InitProducerIdResponse::default()
+    })
 }
 
-async fn next_id(shard: &Shard) -> Result<i64, ErrorCode> {
-    let services = Services::of(shard);
-    loop {
-        if let Some(id) = services.take_producer_id() {
-            return Ok(id);
-        }
-        services.add_producer_ids(shard.run_on(0, reserve).await?);
+/// PRODUCER_FENCED as clients of a version know it.
+pub(super) fn fenced(error: ErrorCode, version: i16, known_from: i16) -> ErrorCode {
+    match error {
+        ErrorCode::ProducerFenced if version < known_from => ErrorCode::InvalidProducerEpoch,
+        error => error,
     }
 }
 
-/// Takes the next block out of the catalog, on core 0.
-async fn reserve(core0: Shard) -> Result<IdBlock, ErrorCode> {
-    let services = Services::of(&core0);
-    let turn = services.controller().turn().await;
-    let first = turn.image().next_producer_id();
-    let next = first.checked_add(BLOCK).ok_or(ErrorCode::UnknownServerError)?;
-    turn.carry_out(vec![Action::ReserveProducerIds { next }]).await.map_err(|error| error.code())?;
-    Ok(IdBlock { next: first, end: next })
+/// What the producer says that it was known by: both id and epoch, or neither.
+fn expected(asked: &InitProducerIdRequest<'_>) -> Result<Option<Producer>, ErrorCode> {
+    match (asked.producer_id, asked.producer_epoch) {
+        (NO_PRODUCER_ID, NO_EPOCH) => Ok(None),
+        (NO_PRODUCER_ID, _) | (_, NO_EPOCH) => Err(ErrorCode::InvalidRequest),
+        (id, epoch) => Ok(Some(Producer { id, epoch })),
+    }
 }

@@ -1,6 +1,8 @@
 //! The handlers: one module per API, or per family of APIs that share their rules.
 
 pub mod acls;
+pub mod add_offsets_to_txn;
+pub mod add_partitions_to_txn;
 pub mod admin;
 pub mod alter_configs;
 pub mod alter_replica_log_dirs;
@@ -16,7 +18,9 @@ pub mod describe_log_dirs;
 pub mod describe_producers;
 pub mod describe_quorum;
 pub mod describe_topic_partitions;
+pub mod describe_transactions;
 pub mod elect_leaders;
+pub mod end_txn;
 mod epochs;
 pub mod fetch;
 pub mod fetch_session;
@@ -29,6 +33,7 @@ pub mod init_producer_id;
 mod legacy;
 pub mod list_config_resources;
 pub mod list_offsets;
+pub mod list_transactions;
 pub mod metadata;
 pub mod offset_for_leader_epoch;
 mod places;

@@ -14,10 +14,12 @@
 //! The records themselves are looked at only when the topic's configuration demands it: keys of a compacted topic, another
 //! compression, timestamps that are out of bounds. The CRC is checked by the store, once.
 //!
-//! Transactions are not served: a transactional batch gets INVALID_TXN_STATE, as from a Kafka broker that knows of no
-//! such transaction.
+//! A batch of a transaction is appended like another one while its transaction is open in the partition. The first one goes
+//! to the partition's core, even if that is this one, where it waits until the coordinator of the transaction knows of it
+//! (see [`crate::router`]).
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use engine::partition::{AppendError, Appended};
@@ -36,11 +38,16 @@ use crate::connection::{Connection, Step};
 use crate::frame::Frames;
 use crate::image::Topic;
 use crate::limits::KEPT_REQUESTS;
-use crate::router::{Append, CoreMsg};
+use crate::router::{Append, CoreMsg, Transaction};
 use crate::shard::Shard;
+use crate::transaction::admission::Refused;
+use crate::transaction::state::Producer;
 
 /// A request with more partitions than this does not keep its memory for the next one.
 const KEPT_ENTRIES: usize = 64;
+
+/// The first version whose writes add their partitions to the transaction (KIP-890).
+const ADDS_FROM: i16 = 12;
 
 /// A produce request under way.
 #[derive(Debug, Default)]
@@ -50,6 +57,8 @@ pub(crate) struct Work {
     acks: i16,
     /// Where the body begins in the frame.
     body: usize,
+    /// Where the transactional id is in the frame, if there is one.
+    transactional_id: Option<Range<usize>>,
     /// The partitions, in the order of the request.
     entries: Vec<Entry>,
     /// The entry to be appended next.
@@ -77,8 +86,10 @@ enum State {
         slot: Slot,
         leader_epoch: i32,
         batch: Batch,
+        /// The topic, where the batch is part of a transaction.
+        transaction: Option<Arc<str>>,
     },
-    /// Another core appends it.
+    /// Another core appends it, or this one when the coordinator of its transaction has been asked.
     Sent {
         batch: Batch,
     },
@@ -121,7 +132,7 @@ pub(crate) struct ProduceState {
 struct Job {
     number: u32,
     connection: Connection,
-    results: Vec<(u32, Result<Appended, AppendError>)>,
+    results: Vec<(u32, Result<Appended, Refused>)>,
     /// Set once the request has been gone through to its end. Results may come before that, if it finds no memory.
     pending: Option<Pending>,
 }
@@ -149,6 +160,10 @@ pub(crate) fn begin(
     work.version = header.version;
     work.acks = view.acks;
     work.body = body;
+    work.transactional_id = view.transactional_id.map(|id| {
+        let start = id.as_ptr().addr() - frame.as_ptr().addr();
+        start..start + id.len()
+    });
     let terms = Terms {
         version: header.version,
         acks: view.acks,
@@ -156,7 +171,9 @@ pub(crate) fn begin(
         now_ms: shard.reactor().unix_ms(),
     };
     let image = shard.image();
-    let mut is_transactional = false;
+    // The producer of the batches that are part of a transaction, and whether they have another one as well.
+    let mut producer = None;
+    let mut has_several = false;
     for topic in view.topics() {
         let known = match topic.topic {
             TopicRef::Name(name) => image.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition),
@@ -167,15 +184,24 @@ pub(crate) fn begin(
                 Ok(topic) => check(topic, partition.index, partition.records, frame, terms),
                 Err(error) => Err(Refusal::from(error)),
             };
-            is_transactional |= matches!(&state, Err(refusal) if refusal.error == ErrorCode::InvalidTxnState);
+            if let Ok(State::Checked { transaction: Some(_), batch, .. }) = &state
+                && let Ok(batch) = BatchView::parse(batch.bytes(frame))
+            {
+                let its = (batch.producer_id(), batch.producer_epoch());
+                has_several |= *producer.get_or_insert(its) != its;
+            }
             work.entries.push(Entry { index: partition.index, state: state.unwrap_or_else(State::Refused) });
         }
     }
     drop(image);
-    if is_transactional && view.transactional_id.is_none() {
-        // Nobody may write for a transaction without its id: Kafka then refuses the request as a whole.
-        let refused = || State::Refused(ErrorCode::TransactionalIdAuthorizationFailed.into());
-        work.entries.iter_mut().for_each(|entry| entry.state = refused());
+    // Nobody may write for a transaction without its id, nor for several of them: Kafka refuses the request as a whole.
+    let refused = match producer {
+        Some(_) if work.transactional_id.is_none() => Some(ErrorCode::TransactionalIdAuthorizationFailed),
+        Some((id, _)) if id < 0 || has_several => Some(ErrorCode::InvalidProducerIdMapping),
+        _ => None,
+    };
+    if let Some(refused) = refused {
+        work.entries.iter_mut().for_each(|entry| entry.state = State::Refused(refused.into()));
     }
     go_on(connection, work, frame, frames)
 }
@@ -189,34 +215,22 @@ pub(crate) fn go_on(
 ) -> Result<Step, RequestError> {
     let shard = connection.shard();
     while let Some(entry) = work.entries.get_mut(work.next) {
-        if let State::Checked { core, slot, leader_epoch, batch } = &entry.state {
-            if *core == shard.core() {
-                let appended = match BatchView::parse(batch.bytes(frame)) {
-                    Ok(view) => shard.store().append(*slot, &view, *leader_epoch),
-                    Err(_) => Err(AppendError::InvalidRecord),
-                };
-                match appended {
-                    Ok(appended) => {
-                        work.gate = work.gate.max(appended.seq);
-                        entry.state = State::Appended(appended);
-                    }
-                    Err(AppendError::Busy) => return Ok(Step::Busy(work)),
-                    Err(error) => {
-                        let refusal = explain(shard, &work, work.next, frame, error);
-                        work.entries[work.next].state = State::Refused(refusal);
-                    }
+        if let State::Checked { core, slot, leader_epoch, batch, transaction } = &entry.state {
+            let appended = match *core == shard.core() {
+                true => append_here(shard, *slot, *leader_epoch, batch.bytes(frame), transaction.is_some()),
+                false => Here::Elsewhere,
+            };
+            match appended {
+                Here::Appended(appended) => {
+                    work.gate = work.gate.max(appended.seq);
+                    entry.state = State::Appended(appended);
                 }
-            } else {
-                let (core, slot, leader_epoch, batch) = (*core, *slot, *leader_epoch, batch.clone());
-                let job = *work.job.get_or_insert_with(|| shard.0.produce.borrow_mut().new_job(connection));
-                let bytes = match &batch {
-                    Batch::InFrame(range) => frames.share_part(range.clone()),
-                    Batch::Own(bytes) => bytes.clone(),
-                };
-                let append = Append { job, entry: work.next as u32, slot, leader_epoch, batch: bytes };
-                work.awaited += 1;
-                work.entries[work.next].state = State::Sent { batch };
-                shard.send(core, CoreMsg::Append(append));
+                Here::Refused(AppendError::Busy) => return Ok(Step::Busy(work)),
+                Here::Refused(error) => {
+                    let refusal = explain(shard, &work, work.next, frame, error);
+                    work.entries[work.next].state = State::Refused(refusal);
+                }
+                Here::Elsewhere => send(connection, &mut work, frame, frames),
             }
         }
         work.next += 1;
@@ -236,8 +250,55 @@ pub(crate) fn go_on(
     Ok(Step::Done)
 }
 
+/// What became of a batch for a partition of this core.
+enum Here {
+    Appended(Appended),
+    Refused(AppendError),
+    /// It has to be sent, to another core or to where batches wait for a coordinator.
+    Elsewhere,
+}
+
+fn append_here(shard: &Shard, slot: Slot, leader_epoch: i32, batch: &[u8], is_transactional: bool) -> Here {
+    let Ok(batch) = BatchView::parse(batch) else { return Here::Refused(AppendError::InvalidRecord) };
+    if is_transactional && shard.0.router.is_joining(slot, batch.producer_id()) {
+        return Here::Elsewhere;
+    }
+    match shard.store().append(slot, &batch, leader_epoch) {
+        Ok(appended) => Here::Appended(appended),
+        // The transaction is not open in the partition.
+        Err(AppendError::InvalidTxnState) if is_transactional => Here::Elsewhere,
+        Err(error) => Here::Refused(error),
+    }
+}
+
+/// Sends the next batch of a request to its core.
+fn send(connection: &Connection, work: &mut Work, frame: &[u8], frames: &Frames) {
+    let shard = connection.shard();
+    let entry = &mut work.entries[work.next];
+    let State::Checked { core, slot, leader_epoch, batch, transaction } = &entry.state else { return };
+    let (core, slot, leader_epoch, batch) = (*core, *slot, *leader_epoch, batch.clone());
+    let transaction = transaction.as_ref().zip(work.transactional_id.clone()).and_then(|(topic, id)| {
+        let batch = BatchView::parse(batch.bytes(frame)).ok()?;
+        Some(Transaction {
+            id: frames.share_part(id),
+            partition: (topic.clone(), entry.index),
+            producer: Producer { id: batch.producer_id(), epoch: batch.producer_epoch() },
+            adds: work.version >= ADDS_FROM,
+        })
+    });
+    let job = *work.job.get_or_insert_with(|| shard.0.produce.borrow_mut().new_job(connection));
+    let bytes = match &batch {
+        Batch::InFrame(range) => frames.share_part(range.clone()),
+        Batch::Own(bytes) => bytes.clone(),
+    };
+    work.awaited += 1;
+    entry.state = State::Sent { batch };
+    let append = Append { job, entry: work.next as u32, slot, leader_epoch, batch: bytes, transaction };
+    shard.send(core, CoreMsg::Append(append));
+}
+
 /// Takes the answer of another core.
-pub(crate) fn on_appended(shard: &Shard, job: JobId, entry: u32, result: Result<Appended, AppendError>) {
+pub(crate) fn on_appended(shard: &Shard, job: JobId, entry: u32, result: Result<Appended, Refused>) {
     let done = shard.0.produce.borrow_mut().add_result(job, entry, result);
     if let Some(done) = done {
         finish_job(shard, done);
@@ -260,7 +321,8 @@ fn finish_job(shard: &Shard, mut job: Job) {
     for (at, result) in job.results.drain(..) {
         let state = match result {
             Ok(appended) => State::Appended(appended),
-            Err(error) => State::Refused(explain(shard, &work, at as usize, &frame, error)),
+            Err(Refused::Store(error)) => State::Refused(explain(shard, &work, at as usize, &frame, error)),
+            Err(Refused::Coordinator(error)) => State::Refused(rules::coordinator_refusal(error, work.version)),
         };
         work.entries[at as usize].state = state;
     }
@@ -292,7 +354,9 @@ fn check(topic: &Topic, index: i32, records: Option<&[u8]>, frame: &[u8], terms:
             None => return Ok(State::Nothing),
         }
     };
-    Ok(State::Checked { core: place.core, slot: place.slot, leader_epoch: place.leader_epoch, batch })
+    let header = BatchView::parse(batch.bytes(frame)).map_err(|_| ErrorCode::CorruptMessage)?;
+    let transaction = header.attributes().is_transactional().then(|| topic.name.clone());
+    Ok(State::Checked { core: place.core, slot: place.slot, leader_epoch: place.leader_epoch, batch, transaction })
 }
 
 /// What the client is told of a batch that the store has refused.
@@ -390,6 +454,7 @@ impl ProduceState {
         if self.free.len() < KEPT_REQUESTS && work.entries.capacity() <= KEPT_ENTRIES {
             work.entries.clear();
             (work.next, work.gate, work.job, work.awaited) = (0, 0, None, 0);
+            work.transactional_id = None;
             self.free.push(work);
         }
     }
@@ -411,7 +476,7 @@ impl ProduceState {
         self.take_if_done(id)
     }
 
-    fn add_result(&mut self, id: JobId, entry: u32, result: Result<Appended, AppendError>) -> Option<Job> {
+    fn add_result(&mut self, id: JobId, entry: u32, result: Result<Appended, Refused>) -> Option<Job> {
         let job = self.jobs.get_mut(id.place as usize)?.as_mut().filter(|job| job.number == id.number)?;
         job.results.push((entry, result));
         self.take_if_done(id)

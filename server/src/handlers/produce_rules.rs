@@ -18,6 +18,12 @@ pub(super) const MAGIC_2_FROM: i16 = 3;
 /// The first version of Produce that allows zstd (KIP-110).
 pub(super) const ZSTD_FROM: i16 = 7;
 
+/// The first version whose clients know TRANSACTION_ABORTABLE.
+const ABORTABLE_FROM: i16 = 11;
+
+/// The first version whose clients know CONCURRENT_TRANSACTIONS as an answer to a write.
+const CONCURRENT_FROM: i16 = 12;
+
 /// What a message set of any magic has in front of its magic, and the magic: below this there is no batch.
 const UP_TO_MAGIC: usize = layout::MAGIC + 1;
 
@@ -84,9 +90,6 @@ pub(crate) fn check<'a>(topic: &Topic, records: Option<&'a [u8]>, terms: Terms<'
     if batch.base_offset() != 0 || attributes.is_control() {
         return Err(ErrorCode::InvalidRecord.into());
     }
-    if attributes.is_transactional() {
-        return Err(ErrorCode::InvalidTxnState.into());
-    }
     let codec = batch.codec().map_err(|_| ErrorCode::UnsupportedCompressionType)?;
     if needs_records(topic, &batch, terms.now_ms) {
         check_records(topic, &batch, terms.now_ms)?;
@@ -130,6 +133,25 @@ pub(crate) fn refusal(error: AppendError) -> Refusal {
         }
     };
     error.into()
+}
+
+/// What the client is told when the coordinator does not let a batch into its transaction.
+pub(crate) fn coordinator_refusal(error: ErrorCode, version: i16) -> Refusal {
+    match error {
+        ErrorCode::TransactionAbortable if version < ABORTABLE_FROM => ErrorCode::InvalidTxnState.into(),
+        // This API has no other word for it.
+        ErrorCode::ProducerFenced => ErrorCode::InvalidProducerEpoch.into(),
+        ErrorCode::ConcurrentTransactions if version >= CONCURRENT_FROM => error.into(),
+        // Clients of all ages try again on that, and ask for no metadata.
+        ErrorCode::ConcurrentTransactions
+        | ErrorCode::CoordinatorLoadInProgress
+        | ErrorCode::CoordinatorNotAvailable
+        | ErrorCode::NotCoordinator => {
+            let message = format!("The coordinator cannot say that the partition is part of the transaction: {error}");
+            Refusal::with(ErrorCode::NotEnoughReplicas, message, Vec::new())
+        }
+        error => error.into(),
+    }
 }
 
 /// Whether the rules of the topic are about single records. Timestamps that are too late show in the batch's header.

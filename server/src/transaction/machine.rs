@@ -5,9 +5,12 @@
 //! it waits here, for at most what the operator allows. So a client that begins its next transaction without a pause is
 //! spared a retry after its own back-off.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::sync::Arc;
 
+use engine::reactor::Notify;
 use wire::error::ErrorCode;
 
 use super::coordinator::{Change, Coordinator, Ending, Step};
@@ -15,9 +18,7 @@ use super::record;
 use super::state::{ClientVersion, Outcome, Partition, Producer, State};
 use crate::image::Image;
 use crate::limits::EXPIRED_TRANSACTIONAL_IDS;
-use crate::state_machine::{
-    Effects, LogRecord, LoggedRecord, Now, ProducerEpoch, ReplayError, StateMachine, Ticket,
-};
+use crate::state_machine::{Effects, LogRecord, LoggedRecord, Now, ProducerEpoch, ReplayError, StateMachine, Ticket};
 
 /// What a request is answered with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,9 +93,20 @@ pub enum Intent {
     Verify,
 }
 
+/// Partitions of the log that have been loaded, for whoever tells the partitions of their transactions.
+#[derive(Debug, Default)]
+pub struct Loads {
+    /// Their numbers.
+    pub numbers: RefCell<Vec<i32>>,
+    /// Rings when there are some.
+    pub bell: Notify,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Machine {
+    number: i32,
+    loads: Rc<Loads>,
     coordinator: Coordinator,
     /// Writes that wait for the end of the transaction before theirs, by their deadline.
     parked: BTreeMap<(i64, Ticket), Join>,
@@ -102,10 +114,11 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// An empty one, in which a write waits for up to `patience_ms`.
+    /// An empty one of the partition of this number, in which a write waits for up to `patience_ms`. When it has been loaded
+    /// `loads` is told.
     #[must_use]
-    pub fn new(patience_ms: i64) -> Machine {
-        Machine { coordinator: Coordinator::default(), parked: BTreeMap::new(), patience_ms }
+    pub fn new(number: i32, patience_ms: i64, loads: Rc<Loads>) -> Machine {
+        Machine { number, loads, coordinator: Coordinator::default(), parked: BTreeMap::new(), patience_ms }
     }
 
     /// A producer begins: see [`Coordinator::init`].
@@ -133,14 +146,7 @@ impl Machine {
     }
 
     /// A producer ends its transaction: see [`Coordinator::end`].
-    pub fn end(
-        &mut self,
-        end: &End,
-        fresh_id: Option<i64>,
-        now: Now,
-        ticket: Ticket,
-        effects: &mut Effects<Answer>,
-    ) {
+    pub fn end(&mut self, end: &End, fresh_id: Option<i64>, now: Now, ticket: Ticket, effects: &mut Effects<Answer>) {
         let End { transactional_id: id, producer, outcome, client } = end;
         let step = self.coordinator.end(id, *producer, *outcome, *client, fresh_id, now.unix_ms);
         let answer = self.take(step, effects);
@@ -187,12 +193,7 @@ impl Machine {
     }
 
     /// The states of ids that a filter takes.
-    pub fn list(
-        &self,
-        is_wanted: impl Fn(&str, &State) -> bool,
-        ticket: Ticket,
-        effects: &mut Effects<Answer>,
-    ) {
+    pub fn list(&self, is_wanted: impl Fn(&str, &State) -> bool, ticket: Ticket, effects: &mut Effects<Answer>) {
         let states = self.coordinator.list().filter(|(id, state)| is_wanted(id, state));
         effects.answer(ticket, Answer::States(states.map(|(id, state)| (id.clone(), state.clone())).collect()));
     }
@@ -250,7 +251,10 @@ impl StateMachine for Machine {
     /// The coordinator's own records are part of no transaction.
     fn replay_end(&mut self, _: ProducerEpoch, _: bool) {}
 
-    fn loaded(&mut self, _: &Arc<Image>, _: Now, _: &mut Effects<Answer>) {}
+    fn loaded(&mut self, _: &Arc<Image>, _: Now, _: &mut Effects<Answer>) {
+        self.loads.numbers.borrow_mut().push(self.number);
+        self.loads.bell.notify();
+    }
 
     fn next_deadline_ms(&self) -> Option<i64> {
         self.parked.keys().next().map(|(at_ms, _)| *at_ms)

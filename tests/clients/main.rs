@@ -10,3 +10,4 @@ mod kcat;
 mod legacy;
 mod node;
 mod python;
+mod transactions;

@@ -19,18 +19,26 @@ import java.util.Map;
 import java.util.Set;
 import org.apache.kafka.common.Uuid;
 import org.apache.kafka.common.compress.Compression;
+import org.apache.kafka.common.errors.RetriableException;
 import org.apache.kafka.common.errors.UnsupportedVersionException;
 import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.header.internals.RecordHeader;
+import org.apache.kafka.common.message.AddOffsetsToTxnRequestData;
+import org.apache.kafka.common.message.AddPartitionsToTxnRequestData.AddPartitionsToTxnTopic;
+import org.apache.kafka.common.message.AddPartitionsToTxnRequestData.AddPartitionsToTxnTopicCollection;
+import org.apache.kafka.common.message.AddPartitionsToTxnRequestData.AddPartitionsToTxnTransaction;
+import org.apache.kafka.common.message.AddPartitionsToTxnRequestData.AddPartitionsToTxnTransactionCollection;
+import org.apache.kafka.common.message.AddPartitionsToTxnRequestData;
+import org.apache.kafka.common.message.AddPartitionsToTxnResponseData;
 import org.apache.kafka.common.message.AlterConfigsRequestData;
-import org.apache.kafka.common.message.AlterPartitionReassignmentsRequestData;
 import org.apache.kafka.common.message.AlterPartitionReassignmentsRequestData.ReassignablePartition;
 import org.apache.kafka.common.message.AlterPartitionReassignmentsRequestData.ReassignableTopic;
-import org.apache.kafka.common.message.AlterReplicaLogDirsRequestData;
+import org.apache.kafka.common.message.AlterPartitionReassignmentsRequestData;
 import org.apache.kafka.common.message.AlterReplicaLogDirsRequestData.AlterReplicaLogDir;
 import org.apache.kafka.common.message.AlterReplicaLogDirsRequestData.AlterReplicaLogDirCollection;
 import org.apache.kafka.common.message.AlterReplicaLogDirsRequestData.AlterReplicaLogDirTopic;
 import org.apache.kafka.common.message.AlterReplicaLogDirsRequestData.AlterReplicaLogDirTopicCollection;
+import org.apache.kafka.common.message.AlterReplicaLogDirsRequestData;
 import org.apache.kafka.common.message.ApiVersionsRequestData;
 import org.apache.kafka.common.message.CreateAclsRequestData;
 import org.apache.kafka.common.message.CreateAclsRequestData.AclCreation;
@@ -61,9 +69,12 @@ import org.apache.kafka.common.message.DescribeQuorumRequestData;
 import org.apache.kafka.common.message.DescribeTopicPartitionsRequestData;
 import org.apache.kafka.common.message.DescribeTopicPartitionsRequestData.Cursor;
 import org.apache.kafka.common.message.DescribeTopicPartitionsRequestData.TopicRequest;
-import org.apache.kafka.common.message.ElectLeadersRequestData;
+import org.apache.kafka.common.message.DescribeTransactionsRequestData;
 import org.apache.kafka.common.message.ElectLeadersRequestData.TopicPartitions;
 import org.apache.kafka.common.message.ElectLeadersRequestData.TopicPartitionsCollection;
+import org.apache.kafka.common.message.ElectLeadersRequestData;
+import org.apache.kafka.common.message.EndTxnRequestData;
+import org.apache.kafka.common.message.EndTxnResponseData;
 import org.apache.kafka.common.message.FetchRequestData;
 import org.apache.kafka.common.message.FetchRequestData.FetchPartition;
 import org.apache.kafka.common.message.FetchRequestData.FetchTopic;
@@ -89,6 +100,7 @@ import org.apache.kafka.common.message.ListOffsetsRequestData;
 import org.apache.kafka.common.message.ListOffsetsRequestData.ListOffsetsPartition;
 import org.apache.kafka.common.message.ListOffsetsRequestData.ListOffsetsTopic;
 import org.apache.kafka.common.message.ListPartitionReassignmentsRequestData;
+import org.apache.kafka.common.message.ListTransactionsRequestData;
 import org.apache.kafka.common.message.MetadataRequestData;
 import org.apache.kafka.common.message.MetadataRequestData.MetadataRequestTopic;
 import org.apache.kafka.common.message.OffsetCommitRequestData;
@@ -137,6 +149,7 @@ public final class Capture {
     private static final String TOPIC = "golden";
     private static final String MISSING = "missing";
     private static final String QUORUM = "quorum";
+    private static final String LEDGER = "ledger";
     private static final byte GROUP = 0;
     private static final byte TRANSACTION = 1;
     /** The topic that holds these timestamps keeps its records for ever. */
@@ -172,6 +185,7 @@ public final class Capture {
             capture.groups();
             capture.groupOffsets();
             capture.groupAdministration();
+            capture.transactions();
             capture.write(Path.of(args[1]));
         }
     }
@@ -784,6 +798,120 @@ public final class Capture {
         return topic.equals(TOPIC) ? topicId : new Uuid(7, 7);
     }
 
+    private void transactions() throws Exception {
+        quietly(ApiKeys.CREATE_TOPICS, latest(ApiKeys.CREATE_TOPICS), topic(LEDGER, 3, null, null));
+        ApiKeys init = ApiKeys.INIT_PRODUCER_ID;
+        begin("writers-0");
+        for (short version : versions(init)) {
+            ask(init, version, "transactional", initialize("writers-" + version, 60_000));
+            ask(init, version, "no-timeout", initialize("writers", 0));
+            ask(init, version, "long-timeout", initialize("writers", 900_001));
+            ask(init, version, "empty-id", initialize("", 60_000));
+            ask(init, version, "unknown-producer", initialize("writers-" + version, 60_000).setProducerId(77).setProducerEpoch((short) 3));
+            ask(init, version, "half-a-producer", initialize("writers-" + version, 60_000).setProducerId(77));
+        }
+        ApiKeys add = ApiKeys.ADD_PARTITIONS_TO_TXN;
+        for (short version : versions(add)) {
+            String id = "adders-" + version;
+            InitProducerIdResponseData producer = begin(id);
+            join(id, producer, 0);
+            ask(add, version, "some", partitions(version, id, producer, 0, false, 0, 1));
+            ask(add, version, "unknown-partition", partitions(version, id, producer, 0, false, 0, 9));
+            ask(add, version, "old-epoch", partitions(version, id, producer, -1, false, 0));
+            ask(add, version, "unknown-id", partitions(version, "nobody", producer, 0, false, 0));
+            ask(add, version, "verified", partitions(version, id, producer, 0, true, 0, 1, 2));
+        }
+        ApiKeys offsets = ApiKeys.ADD_OFFSETS_TO_TXN;
+        for (short version : versions(offsets)) {
+            String id = "movers-" + version;
+            InitProducerIdResponseData producer = begin(id);
+            ask(offsets, version, "some", groupOffsets(id, producer, 0));
+            ask(offsets, version, "old-epoch", groupOffsets(id, producer, -1));
+            ask(offsets, version, "unknown-id", groupOffsets("nobody", producer, 0));
+        }
+        ApiKeys list = ApiKeys.LIST_TRANSACTIONS;
+        for (short version : versions(list)) {
+            ListTransactionsRequestData request = new ListTransactionsRequestData().setStateFilters(List.of("Ongoing"));
+            ask(list, version, "ongoing", request);
+            ask(list, version, "unknown-state", new ListTransactionsRequestData().setStateFilters(List.of("Sleeping")));
+            ask(list, version, "unknown-producer", new ListTransactionsRequestData().setProducerIdFilters(List.of(77L)));
+            if (version >= 1) {
+                ask(list, version, "long", new ListTransactionsRequestData().setDurationFilter(3_600_000).setStateFilters(List.of("Ongoing")));
+            }
+            if (version >= 2) {
+                ask(list, version, "pattern", new ListTransactionsRequestData().setTransactionalIdPattern("movers-[12]"));
+                ask(list, version, "bad-pattern", new ListTransactionsRequestData().setTransactionalIdPattern("("));
+            }
+        }
+        ask(ApiKeys.DESCRIBE_TRANSACTIONS, (short) 0, "some", new DescribeTransactionsRequestData()
+                .setTransactionalIds(List.of("writers-1", "adders-3", "movers-0", "nobody", "")));
+        ApiKeys end = ApiKeys.END_TXN;
+        for (short version : versions(end)) {
+            String id = "enders-" + version;
+            InitProducerIdResponseData producer = begin(id);
+            ask(end, version, "nothing-to-commit", end(id, producer, 0, true));
+            join(id, producer, 0);
+            ask(end, version, "old-epoch", end(id, producer, -1, true));
+            ask(end, version, "unknown-id", end("nobody", producer, 0, true));
+            ask(end, version, "committed", end(id, producer, 0, true));
+            short concurrent = Errors.CONCURRENT_TRANSACTIONS.code();
+            while (((EndTxnResponseData) quietly(end, version, end(id, producer, 0, true))).errorCode() == concurrent) {
+                Thread.onSpinWait();
+            }
+            ask(end, version, "again", end(id, producer, 0, true));
+            ask(end, version, "changed-mind", end(id, producer, 0, false));
+        }
+    }
+
+    /** A producer that can begin transactions. */
+    private InitProducerIdResponseData begin(String id) throws Exception {
+        ApiKeys init = ApiKeys.INIT_PRODUCER_ID;
+        InitProducerIdResponseData answer;
+        do {
+            answer = (InitProducerIdResponseData) quietly(init, latest(init), initialize(id, 60_000));
+        } while (Errors.forCode(answer.errorCode()).exception() instanceof RetriableException);
+        return answer;
+    }
+
+    /** Adds a partition, as soon as it is there. */
+    private void join(String id, InitProducerIdResponseData producer, int partition) throws Exception {
+        AddPartitionsToTxnResponseData answer;
+        do {
+            answer = (AddPartitionsToTxnResponseData) quietly(ApiKeys.ADD_PARTITIONS_TO_TXN, (short) 3,
+                    partitions((short) 3, id, producer, 0, false, partition));
+        } while (answer.resultsByTopicV3AndBelow().find(LEDGER).resultsByPartition().find(partition).partitionErrorCode() != 0);
+    }
+
+    private static InitProducerIdRequestData initialize(String id, int timeout) {
+        return new InitProducerIdRequestData().setTransactionalId(id).setTransactionTimeoutMs(timeout);
+    }
+
+    private static AddPartitionsToTxnRequestData partitions(
+            short version, String id, InitProducerIdResponseData producer, int epochs, boolean verify, Integer... partitions) {
+        AddPartitionsToTxnTopicCollection topics = new AddPartitionsToTxnTopicCollection();
+        topics.add(new AddPartitionsToTxnTopic().setName(LEDGER).setPartitions(List.of(partitions)));
+        short epoch = (short) (producer.producerEpoch() + epochs);
+        AddPartitionsToTxnRequestData request = new AddPartitionsToTxnRequestData();
+        if (version < 4) {
+            return request.setV3AndBelowTransactionalId(id).setV3AndBelowProducerId(producer.producerId())
+                    .setV3AndBelowProducerEpoch(epoch).setV3AndBelowTopics(topics);
+        }
+        AddPartitionsToTxnTransactionCollection transactions = new AddPartitionsToTxnTransactionCollection();
+        transactions.add(new AddPartitionsToTxnTransaction().setTransactionalId(id).setProducerId(producer.producerId())
+                .setProducerEpoch(epoch).setVerifyOnly(verify).setTopics(topics));
+        return request.setTransactions(transactions);
+    }
+
+    private static AddOffsetsToTxnRequestData groupOffsets(String id, InitProducerIdResponseData producer, int epochs) {
+        return new AddOffsetsToTxnRequestData().setTransactionalId(id).setProducerId(producer.producerId())
+                .setProducerEpoch((short) (producer.producerEpoch() + epochs)).setGroupId("readers");
+    }
+
+    private static EndTxnRequestData end(String id, InitProducerIdResponseData producer, int epochs, boolean commit) {
+        return new EndTxnRequestData().setTransactionalId(id).setProducerId(producer.producerId())
+                .setProducerEpoch((short) (producer.producerEpoch() + epochs)).setCommitted(commit);
+    }
+
     private static FindCoordinatorRequestData coordinators(byte type, String... keys) {
         return new FindCoordinatorRequestData().setKeyType(type).setCoordinatorKeys(List.of(keys));
     }
@@ -939,6 +1067,11 @@ public final class Capture {
         return answer;
     }
 
+    /** Sends a request that is not for the record. */
+    private ApiMessage quietly(ApiKeys api, short version, ApiMessage request) throws Exception {
+        return decode(api, version, exchange(encode(new RequestHeader(api, version, "golden", ++correlation), request)));
+    }
+
     private static byte[] encode(RequestHeader header, ApiMessage request) {
         ObjectSerializationCache cache = new ObjectSerializationCache();
         ByteBuffer bytes = ByteBuffer.allocate(
@@ -972,7 +1105,8 @@ public final class Capture {
     }
 
     private static final Set<String> VOLATILE = Set.of("topicId", "clusterId", "host", "port", "producerId", "logDir", "sessionId",
-            "totalBytes", "usableBytes", "lastTimestamp", "partitionSize", "finalizedFeaturesEpoch", "throttleTimeMs", "offsetLag");
+            "totalBytes", "usableBytes", "lastTimestamp", "partitionSize", "finalizedFeaturesEpoch", "throttleTimeMs", "offsetLag",
+            "transactionStartTimeMs");
 
     /** Masks what differs from run to run and wording, and sorts lists, whose order has no meaning in answers. */
     private static JsonNode comparable(JsonNode node) {

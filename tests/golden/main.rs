@@ -51,6 +51,8 @@ const MIN_INSYNC_DEFAULT: &str = r#""name":"min.insync.replicas","value":"1","re
 macro_rules! served {
     ($visit:ident) => {
         $visit!(
+            AddOffsetsToTxn AddOffsetsToTxnRequest AddOffsetsToTxnResponse,
+            AddPartitionsToTxn AddPartitionsToTxnRequest AddPartitionsToTxnResponse,
             AlterConfigs AlterConfigsRequest AlterConfigsResponse,
             AlterPartitionReassignments AlterPartitionReassignmentsRequest AlterPartitionReassignmentsResponse,
             AlterReplicaLogDirs AlterReplicaLogDirsRequest AlterReplicaLogDirsResponse,
@@ -70,7 +72,9 @@ macro_rules! served {
             DescribeProducers DescribeProducersRequest DescribeProducersResponse,
             DescribeQuorum DescribeQuorumRequest DescribeQuorumResponse,
             DescribeTopicPartitions DescribeTopicPartitionsRequest DescribeTopicPartitionsResponse,
+            DescribeTransactions DescribeTransactionsRequest DescribeTransactionsResponse,
             ElectLeaders ElectLeadersRequest ElectLeadersResponse,
+            EndTxn EndTxnRequest EndTxnResponse,
             Fetch FetchRequest FetchResponse,
             FindCoordinator FindCoordinatorRequest FindCoordinatorResponse,
             Heartbeat HeartbeatRequest HeartbeatResponse,
@@ -82,6 +86,7 @@ macro_rules! served {
             ListConfigResources ListConfigResourcesRequest ListConfigResourcesResponse,
             ListOffsets ListOffsetsRequest ListOffsetsResponse,
             ListPartitionReassignments ListPartitionReassignmentsRequest ListPartitionReassignmentsResponse,
+            ListTransactions ListTransactionsRequest ListTransactionsResponse,
             Metadata MetadataRequest MetadataResponse,
             OffsetCommit OffsetCommitRequest OffsetCommitResponse,
             OffsetDelete OffsetDeleteRequest OffsetDeleteResponse,
@@ -116,7 +121,7 @@ fn every_version_of_every_served_api_is_captured() {
     let mut reader = Reader::new(&listed.response);
     header::decode_response(&mut reader, ApiKey::ApiVersions, 4).expect("a response header");
     let listed = ApiVersionsResponse::decode(&mut reader, 4).expect("a response");
-    assert_eq!(captured.len(), 41);
+    assert_eq!(captured.len(), 46);
     for (api, versions) in captured {
         let kafka = listed.api_keys.iter().find(|entry| entry.api_key == api.key()).expect("Kafka serves it");
         // Kafka lists Produce from 0 for the sake of librdkafka and serves it from 3.

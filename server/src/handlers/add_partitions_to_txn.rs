@@ -27,8 +27,6 @@ use crate::transaction::state::{ClientVersion, Partition, Producer};
 const FENCED_FROM: i16 = 2;
 /// The first version for brokers, with several transactions.
 const SEVERAL_FROM: i16 = 4;
-/// The first version whose clients know TRANSACTION_ABORTABLE.
-const ABORTABLE_FROM: i16 = 5;
 
 /// What is asked for one transaction.
 struct Asked<'a> {
@@ -94,7 +92,6 @@ async fn join<'a>(shard: &Shard, asked: &Asked<'a>, version: i16) -> Vec<AddPart
         Ok(missing) => results(asked.topics, |topic, partition| {
             match missing.iter().any(|(name, number)| &**name == topic && *number == partition) {
                 false => ErrorCode::None,
-                true if version < ABORTABLE_FROM => ErrorCode::InvalidTxnState,
                 true => ErrorCode::TransactionAbortable,
             }
         }),

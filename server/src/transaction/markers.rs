@@ -7,6 +7,7 @@ use super::coordinator::Ending;
 use super::state::Outcome;
 use crate::coordinator::LogTopic;
 use crate::limits::MARKER_PAUSE_MS;
+use crate::markers;
 use crate::shard::Shard;
 
 /// A partition that is to be told.
@@ -65,11 +66,10 @@ async fn write_here(shard: Shard, places: Vec<Place>, marker: Marker) -> bool {
 /// The commit that makes a marker durable. None when the store has failed.
 async fn write_one(shard: &Shard, place: Place, marker: &Marker) -> Option<u64> {
     loop {
-        match shard.store().append_marker(place.slot, marker, place.leader_epoch) {
+        match markers::begin(shard, place.slot, place.leader_epoch, marker).await {
             Ok(appended) => return Some(appended.seq),
             Err(AppendError::Failed) => return None,
             Err(AppendError::UnknownPartition) => return Some(0),
-            Err(AppendError::Busy) => shard.wait_for_memory().await,
             Err(error @ (AppendError::InvalidProducerEpoch | AppendError::CoordinatorFenced)) => {
                 // The partition knows of an end that came later than this one.
                 warn!("a marker of producer {} is out of date: {error:?}", marker.producer_id);

@@ -216,6 +216,20 @@ impl<M: StateMachine> Coordinator<M> {
         Ok(appended)
     }
 
+    /// As [`Coordinator::run`], and resolves when what the answer rests on has been appended. It is durable with the commit
+    /// that is given beside it, and not later than whatever this core's store appends afterwards: a crash leaves a prefix
+    /// of what a core has appended. So it may be followed up in this store at once, and be told to nobody else.
+    pub async fn run_early(
+        self: &Rc<Self>,
+        shard: &Shard,
+        partition: i32,
+        operation: impl FnOnce(&mut M, Now, Ticket, &mut Effects<M::Answer>),
+    ) -> Result<(M::Answer, u64), Unavailable> {
+        let waiter = self.begin(shard, partition, None, operation)?;
+        let Answered { answer, seq } = waiter.outcome().await?;
+        Ok((answer, seq))
+    }
+
     /// The partitions that this core has loaded.
     #[must_use]
     pub fn active(&self) -> Vec<i32> {

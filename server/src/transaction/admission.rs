@@ -55,7 +55,7 @@ pub async fn admit(
                 partitions: BTreeSet::from([partition.clone()]),
                 intent: if adds { Intent::Add(ClientVersion::V2) } else { Intent::Verify },
             };
-            let missing = service::join(shard, join).await.map_err(Refused::Coordinator)?;
+            let missing = service::join_before_write(shard, join).await.map_err(Refused::Coordinator)?;
             if !missing.is_empty() {
                 return Err(Refused::Coordinator(ErrorCode::TransactionAbortable));
             }

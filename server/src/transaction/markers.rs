@@ -17,10 +17,11 @@ struct Place {
     leader_epoch: i32,
 }
 
-/// Tells all partitions of an end that the coordinator in partition `number` has decided. True when all know, durably;
-/// false when this process will not get so far.
-pub async fn write(shard: &Shard, number: i32, ending: &Ending) -> bool {
-    let (coordinator_epoch, places) = {
+/// Tells all partitions of an end that the coordinator in partition `number` of this core has decided; the decision is
+/// durable with commit `seq`. True when all know, no later than what this core's store appends from then on; false when this
+/// process will not get so far.
+pub async fn write(shard: &Shard, number: i32, ending: &Ending, seq: u64) -> bool {
+    let (coordinator_epoch, mut places) = {
         let image = shard.image();
         let find = |topic: &str, number: i32| image.topic(topic)?.partitions.get(usize::try_from(number).ok()?);
         let own = find(LogTopic::Transactions.name(), number);
@@ -38,6 +39,14 @@ pub async fn write(shard: &Shard, number: i32, ending: &Ending) -> bool {
         commit: ending.outcome == Outcome::Commit,
         transaction_version: ending.client.level(),
     };
+    let is_elsewhere = places.iter().enumerate().any(|(core, places)| core != shard.core() && !places.is_empty());
+    if !is_elsewhere {
+        // Decision and markers are in one store, which keeps their order.
+        return append_all(shard, &places.swap_remove(shard.core()), &marker).await.is_some();
+    }
+    if shard.store().wait_commit(seq).await.is_err() {
+        return false;
+    }
     let calls: Vec<_> = places
         .into_iter()
         .enumerate()
@@ -53,18 +62,23 @@ pub async fn write(shard: &Shard, number: i32, ending: &Ending) -> bool {
 
 /// On the core of the partitions.
 async fn write_here(shard: Shard, places: Vec<Place>, marker: Marker) -> bool {
+    match append_all(&shard, &places, &marker).await {
+        Some(newest) => shard.store().wait_commit(newest).await.is_ok(),
+        None => false,
+    }
+}
+
+/// The commit that makes all markers durable. None when the store has failed.
+async fn append_all(shard: &Shard, places: &[Place], marker: &Marker) -> Option<u64> {
     let mut newest = 0;
     for place in places {
-        match write_one(&shard, place, &marker).await {
-            Some(seq) => newest = newest.max(seq),
-            None => return false,
-        }
+        newest = newest.max(append(shard, *place, marker).await?);
     }
-    shard.store().wait_commit(newest).await.is_ok()
+    Some(newest)
 }
 
 /// The commit that makes a marker durable. None when the store has failed.
-async fn write_one(shard: &Shard, place: Place, marker: &Marker) -> Option<u64> {
+async fn append(shard: &Shard, place: Place, marker: &Marker) -> Option<u64> {
     loop {
         match markers::begin(shard, place.slot, place.leader_epoch, marker).await {
             Ok(appended) => return Some(appended.seq),

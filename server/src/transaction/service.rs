@@ -3,6 +3,9 @@
 //! A request goes to the core of its transactional id. What it changes is durable when it is answered. An end that is
 //! decided goes on by itself: the markers are written ([`super::markers`]), and then the record that says that all are. After
 //! a restart, what was decided before is taken up where it stopped.
+//!
+//! Where one core has both the coordinator and the partitions, it waits for no commit in between: its store keeps their
+//! order ([`Coordinator::run_early`]). Then a decision, its markers and the note that they are written share one commit.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -54,6 +57,23 @@ pub async fn init(shard: &Shard, init: Init) -> Result<Producer, ErrorCode> {
 pub async fn join(shard: &Shard, join: Join) -> Result<BTreeSet<Partition>, ErrorCode> {
     let place = place(shard, &join.transactional_id)?;
     shard.run_on(place.core, move |shard| async move { of(&shard).join(&shard, place.number, join).await }).await
+}
+
+/// As [`join`], for a write to a partition of this core: what resolves is durable no later than what this core's store
+/// appends from now on.
+pub(super) async fn join_before_write(shard: &Shard, join: Join) -> Result<BTreeSet<Partition>, ErrorCode> {
+    let place = place(shard, &join.transactional_id)?;
+    if place.core != shard.core() {
+        return self::join(shard, join).await;
+    }
+    joined(
+        of(shard)
+            .ask_early(shard, place.number, |machine, now, ticket, effects| {
+                machine.join(join, now, ticket, effects);
+            })
+            .await
+            .map(|(answer, _)| answer)?,
+    )
 }
 
 /// A producer ends its transaction. What it is known by from then on is the answer.
@@ -154,12 +174,10 @@ impl Transactions {
             let asked = |machine: &mut Machine, now: Now, ticket: Ticket, effects: &mut Effects<Answer>| {
                 machine.init(&init, fresh_id, now, ticket, effects);
             };
-            match self.ask(shard, number, asked).await? {
+            match self.decide(shard, number, asked).await? {
                 Answer::NeedId => fresh_id = Some(next_producer_id(shard).await?),
-                Answer::Done { ending: Some(ending), .. } => {
-                    self.tell(shard, number, ending);
-                    return Err(ErrorCode::ConcurrentTransactions);
-                }
+                // The transaction of an older producer has to end first.
+                Answer::Done { ending: Some(_), .. } => return Err(ErrorCode::ConcurrentTransactions),
                 Answer::Done { producer, ending: None } => return Ok(producer),
                 answer => return Err(refused(&answer)),
             }
@@ -170,11 +188,7 @@ impl Transactions {
         let asked = |machine: &mut Machine, now: Now, ticket: Ticket, effects: &mut Effects<Answer>| {
             machine.join(join, now, ticket, effects);
         };
-        match self.ask(shard, number, asked).await? {
-            Answer::Done { .. } => Ok(BTreeSet::new()),
-            Answer::Missing(missing) => Ok(missing),
-            answer => Err(refused(&answer)),
-        }
+        joined(self.ask(shard, number, asked).await?)
     }
 
     async fn end(self: &Rc<Self>, shard: &Shard, number: i32, end: End) -> Result<Producer, ErrorCode> {
@@ -183,14 +197,9 @@ impl Transactions {
             let asked = |machine: &mut Machine, now: Now, ticket: Ticket, effects: &mut Effects<Answer>| {
                 machine.end(&end, fresh_id, now, ticket, effects);
             };
-            match self.ask(shard, number, asked).await? {
+            match self.decide(shard, number, asked).await? {
                 Answer::NeedId => fresh_id = Some(next_producer_id(shard).await?),
-                Answer::Done { producer, ending } => {
-                    if let Some(ending) = ending {
-                        self.tell(shard, number, ending);
-                    }
-                    return Ok(producer);
-                }
+                Answer::Done { producer, .. } => return Ok(producer),
                 answer => return Err(refused(&answer)),
             }
         }
@@ -220,17 +229,41 @@ impl Transactions {
         self.coordinator.run(shard, number, operation).await.map_err(|why| why.code())
     }
 
-    /// Has the partitions of a transaction told of its end, which is durable, and notes that they were.
-    fn tell(self: &Rc<Self>, shard: &Shard, number: i32, ending: Ending) {
+    async fn ask_early(
+        self: &Rc<Self>,
+        shard: &Shard,
+        number: i32,
+        operation: impl FnOnce(&mut Machine, Now, Ticket, &mut Effects<Answer>),
+    ) -> Result<(Answer, u64), ErrorCode> {
+        self.coordinator.run_early(shard, number, operation).await.map_err(|why| why.code())
+    }
+
+    /// As [`Transactions::ask`], for what may decide the end of a transaction. Its partitions are told.
+    async fn decide(
+        self: &Rc<Self>,
+        shard: &Shard,
+        number: i32,
+        operation: impl FnOnce(&mut Machine, Now, Ticket, &mut Effects<Answer>),
+    ) -> Result<Answer, ErrorCode> {
+        let (answer, seq) = self.ask_early(shard, number, operation).await?;
+        if let Answer::Done { ending: Some(ending), .. } = &answer {
+            self.tell(shard, number, ending.clone(), seq);
+        }
+        shard.store().wait_commit(seq).await.map_err(|_| ErrorCode::NotCoordinator)?;
+        Ok(answer)
+    }
+
+    /// Has the partitions of a transaction told of its end, which is durable with a commit, and notes that they were.
+    fn tell(self: &Rc<Self>, shard: &Shard, number: i32, ending: Ending, seq: u64) {
         self.telling.set(self.telling.get() + 1);
         let (this, shard) = (self.clone(), shard.clone());
         shard.clone().reactor().spawn(async move {
-            if markers::write(&shard, number, &ending).await {
+            if markers::write(&shard, number, &ending, seq).await {
                 let told = |machine: &mut Machine, now: Now, ticket: Ticket, effects: &mut Effects<Answer>| {
                     machine.told(&ending, now, ticket, effects);
                 };
                 // Where that cannot be noted, the log is read anew, and the partitions are told again.
-                let _ = this.ask(&shard, number, told).await;
+                let _ = this.ask_early(&shard, number, told).await;
             }
             this.telling.set(this.telling.get() - 1);
         });
@@ -246,7 +279,7 @@ impl Transactions {
                 else {
                     continue;
                 };
-                endings.into_iter().for_each(|ending| self.tell(shard, number, ending));
+                endings.into_iter().for_each(|ending| self.tell(shard, number, ending, 0));
             }
             if self.loads.numbers.borrow().is_empty() {
                 self.loads.bell.wait().await;
@@ -266,7 +299,7 @@ impl Transactions {
                 };
                 for ending in endings {
                     info!("the transaction of {} took too long and is aborted", ending.transactional_id);
-                    self.tell(shard, number, ending);
+                    self.tell(shard, number, ending, 0);
                 }
             }
         }
@@ -283,6 +316,14 @@ impl Transactions {
                 while let Ok(Answer::Forgotten { more: true }) = self.ask(shard, number, forget).await {}
             }
         }
+    }
+}
+
+fn joined(answer: Answer) -> Result<BTreeSet<Partition>, ErrorCode> {
+    match answer {
+        Answer::Done { .. } => Ok(BTreeSet::new()),
+        Answer::Missing(missing) => Ok(missing),
+        answer => Err(refused(&answer)),
     }
 }
 

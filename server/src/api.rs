@@ -88,6 +88,7 @@ pub static APIS: &[Api] = &[
     Api { key: ApiKey::AddOffsetsToTxn, min: 0, max: 4, handler: task!(add_offsets_to_txn) },
     Api { key: ApiKey::EndTxn, min: 0, max: 5, handler: task!(end_txn) },
     Api { key: ApiKey::WriteTxnMarkers, min: 1, max: 2, handler: task!(write_txn_markers) },
+    Api { key: ApiKey::TxnOffsetCommit, min: 0, max: 5, handler: task!(group_offsets::handle_txn_commit) },
     Api { key: ApiKey::DescribeAcls, min: 1, max: 3, handler: task!(acls::handle_describe) },
     Api { key: ApiKey::CreateAcls, min: 1, max: 3, handler: task!(acls::handle_create) },
     Api { key: ApiKey::DeleteAcls, min: 1, max: 3, handler: task!(acls::handle_delete) },

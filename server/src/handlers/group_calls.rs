@@ -1,5 +1,6 @@
 //! Requests about a group: finds the core that owns the group, and has its coordinator work on them.
 
+use std::future::Future;
 use std::net::IpAddr;
 
 use engine::{Slot, TransactionGuard};
@@ -7,12 +8,12 @@ use wire::Message;
 use wire::error::ErrorCode;
 
 use crate::api::Request;
-use crate::coordinator::{LogTopic, Unavailable, partition_of};
+use crate::coordinator::{LogTopic, partition_of};
 use crate::group::Groups;
 use crate::group::answers::Answer;
 use crate::services::Services;
 use crate::shard::Shard;
-use crate::state_machine::{Effects, Now, ProducerEpoch, Ticket};
+use crate::state_machine::{Effects, Now, Ticket};
 
 /// Asks the coordinator of a group, on the core that owns it. The answer is the one that `operation` gives to its ticket,
 /// at once or later, and what it stands on is durable.
@@ -20,53 +21,43 @@ pub(super) async fn ask<F>(shard: &Shard, group_id: &str, operation: F) -> Resul
 where
     F: FnOnce(&mut Groups, Now, Ticket, &mut Effects<Answer>) + Send + 'static,
 {
-    ask_guarded(shard, group_id, None, operation).await
+    let nothing = |_, _| std::future::ready(Ok(None));
+    ask_after(shard, group_id, nothing, operation).await
 }
 
-/// Like [`ask`], for an operation that is part of a transaction, with what [`verify`] has given.
-pub(super) async fn ask_guarded<F>(
+/// Like [`ask`], for an operation that is part of a transaction: `admit` comes first, on the core that owns the group, and
+/// gives what the log asks for there ([`engine::Store::verify_transaction`]).
+pub(super) async fn ask_after<A, Fut, F>(
     shard: &Shard,
     group_id: &str,
-    guard: Option<TransactionGuard>,
+    admit: A,
     operation: F,
 ) -> Result<Answer, ErrorCode>
 where
+    A: FnOnce(Shard, Owner) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<Option<TransactionGuard>, ErrorCode>> + 'static,
     F: FnOnce(&mut Groups, Now, Ticket, &mut Effects<Answer>) + Send + 'static,
 {
-    let Owner { core, partition, .. } = owner(shard, group_id)?;
+    let place = owner(shard, group_id)?;
     let run = move |owner: Shard| async move {
+        let guard = admit(owner.clone(), place).await?;
         let groups = Services::of(&owner).groups().clone();
-        groups.run_guarded(&owner, partition, guard, operation).await
+        groups.run_guarded(&owner, place.partition, guard, operation).await.map_err(|unavailable| unavailable.code())
     };
-    let outcome = match core == shard.core() {
+    match place.core == shard.core() {
         true => run(shard.clone()).await,
-        false => shard.run_on(core, run).await,
-    };
-    outcome.map_err(|unavailable| unavailable.code())
-}
-
-/// What offsets of a producer's transaction need before they are committed to a group: nothing while the transaction is
-/// open in the group's partition, else a guard, with which they may be once the coordinator has confirmed that the
-/// partition belongs to the transaction. `bumps_epoch`: the client speaks transaction version 2.
-pub async fn verify(
-    shard: &Shard,
-    group_id: &str,
-    producer: ProducerEpoch,
-    bumps_epoch: bool,
-) -> Result<Option<TransactionGuard>, ErrorCode> {
-    let Owner { core, slot, .. } = owner(shard, group_id)?;
-    let verify = move |owner: Shard| {
-        let verified = owner.store().verify_transaction(slot, producer.id, producer.epoch, 0, bumps_epoch);
-        std::future::ready(verified)
-    };
-    shard.run_on(core, verify).await.map_err(|error| Unavailable::Refused(error).code())
+        false => shard.run_on(place.core, run).await,
+    }
 }
 
 /// Who has a group.
-struct Owner {
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Owner {
     core: usize,
-    partition: i32,
-    slot: Slot,
+    /// The partition of `__consumer_offsets`.
+    pub(super) partition: i32,
+    /// Its place in the core's store.
+    pub(super) slot: Slot,
 }
 
 fn owner(shard: &Shard, group_id: &str) -> Result<Owner, ErrorCode> {

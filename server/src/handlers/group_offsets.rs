@@ -6,6 +6,8 @@
 //! - A client without a group commits with an empty member id and generation -1.
 //! - OffsetFetch of version 8 and later asks for several groups, and `require_stable` refuses offsets that an open
 //!   transaction may still change (KIP-447).
+//! - TxnOffsetCommit keeps offsets that count when a transaction is committed. Up to version 4 the group's partition must
+//!   have joined it before (AddOffsetsToTxn); from version 5 on this does it (KIP-890).
 //! - OffsetDelete spares the topics that a group subscribes to.
 //! - Owner core: that of the group's partition of `__consumer_offsets`.
 
@@ -24,19 +26,26 @@ use wire::messages::{
     OffsetFetchResponse, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
 };
 
-use super::group_calls::{again, ask, ask_guarded};
+use super::group_calls::{Owner, again, ask, ask_after};
 use crate::api::{Request, RequestError};
 use crate::connection::responses::Reply;
+use crate::coordinator::{LogTopic, Unavailable};
 use crate::group::answers::{Answer, FetchedOffset, FetchedTopic};
 use crate::group::{AskedTopic, Committer, NewOffset};
 use crate::image::Image;
 use crate::shard::Shard;
 use crate::state_machine::ProducerEpoch;
+use crate::transaction::admission::{self, Refused, Writer};
+use crate::transaction::state::Producer;
 
 /// The first version of OffsetCommit and OffsetFetch that names topics by id.
 const IDS_FROM: i16 = 10;
 /// The last version of OffsetCommit that says how long an offset is to be kept.
 const RETENTION_UP_TO: i16 = 4;
+/// The first version of TxnOffsetCommit whose clients know TRANSACTION_ABORTABLE.
+const ABORTABLE_FROM: i16 = 4;
+/// The first version of TxnOffsetCommit that adds the group's partition to the transaction (KIP-890).
+const ADDS_FROM: i16 = 5;
 /// The first version of OffsetFetch that asks for several groups.
 const SEVERAL_GROUPS_FROM: i16 = 8;
 /// The first version of OffsetFetch with one error for the whole group.
@@ -82,21 +91,24 @@ pub async fn handle_commit(shard: Shard, request: Request) -> Result<Reply, Requ
     request.reply(&OffsetCommitResponse { topics: topics.collect(), ..OffsetCommitResponse::default() })
 }
 
-/// Does the group's part of TxnOffsetCommit (key 28), and answers it: the offsets count when the transaction ends. `guard` is
-/// what [`verify`](super::group_calls::verify) has given, and the coordinator has confirmed the transaction since.
-pub async fn commit_in_transaction(
-    shard: Shard,
-    request: Request,
-    guard: Option<TransactionGuard>,
-) -> Result<Reply, RequestError> {
+/// Answers TxnOffsetCommit: the offsets count when the transaction ends, and the group's partition takes part in it.
+pub async fn handle_txn_commit(shard: Shard, request: Request) -> Result<Reply, RequestError> {
     let asked: TxnOffsetCommitRequest<'_> = request.decode()?;
     let image = shard.image().clone();
     let (offsets, mut outcomes) = check_txn_commit(&asked, &image);
     if asked.group_id.is_empty() {
-        outcomes.fill(ErrorCode::InvalidGroupId);
+        take_outcomes(Err(ErrorCode::InvalidGroupId), &mut outcomes);
     } else if !offsets.is_empty() {
         let (own, image) = (request.clone(), image.clone());
-        let answer = ask_guarded(&shard, asked.group_id, guard, move |groups, now, ticket, effects| {
+        let writer = Writer {
+            transactional_id: asked.transactional_id.into(),
+            producer: Producer { id: asked.producer_id, epoch: asked.producer_epoch },
+            first_sequence: 0,
+            adds: request.version >= ADDS_FROM,
+        };
+        let version = request.version;
+        let admit = move |core: Shard, group: Owner| async move { admit(&core, group, &writer, version).await };
+        let answer = ask_after(&shard, asked.group_id, admit, move |groups, now, ticket, effects| {
             let asked: TxnOffsetCommitRequest<'_> = again(&own);
             let (offsets, _) = check_txn_commit(&asked, &image);
             let who = Committer {
@@ -126,6 +138,22 @@ pub async fn commit_in_transaction(
             .collect(),
     });
     request.reply(&TxnOffsetCommitResponse { topics: topics.collect(), ..TxnOffsetCommitResponse::default() })
+}
+
+/// Has the coordinator of a transaction let the offsets of a group into it, on the core that owns the group.
+async fn admit(
+    core: &Shard,
+    group: Owner,
+    writer: &Writer,
+    version: i16,
+) -> Result<Option<TransactionGuard>, ErrorCode> {
+    let partition = (LogTopic::Offsets.name().into(), group.partition);
+    admission::admit(core, group.slot, &partition, writer).await.map_err(|refused| match refused {
+        Refused::Store(error) => Unavailable::Refused(error).code(),
+        Refused::Coordinator(ErrorCode::ProducerFenced) => ErrorCode::InvalidProducerEpoch,
+        Refused::Coordinator(ErrorCode::TransactionAbortable) if version < ABORTABLE_FROM => ErrorCode::InvalidTxnState,
+        Refused::Coordinator(error) => error,
+    })
 }
 
 /// Answers OffsetFetch.

@@ -337,9 +337,9 @@ fn partition(shard: &Shard, at: i32) -> (usize, Slot) {
 }
 
 /// Per partition, what became of the transactions that have records in it.
-async fn outcomes(core0: &Shard) -> Vec<Vec<(usize, Outcome)>> {
+async fn outcomes(core0: &Shard, partitions: &[i32]) -> Vec<Vec<(usize, Outcome)>> {
     let mut all = Vec::new();
-    for at in 0..PARTITIONS {
+    for at in partitions.iter().copied() {
         let (core, slot) = partition(core0, at);
         let read = move |shard: Shard| async move {
             let info = shard.store().info(slot).unwrap();
@@ -371,6 +371,14 @@ async fn outcomes(core0: &Shard) -> Vec<Vec<(usize, Outcome)>> {
     all
 }
 
+/// The partitions that transactions write to: all, or those on the core of the coordinator.
+fn used(shard: &Shard, is_local: bool) -> Vec<i32> {
+    let own = place(shard, "pay").unwrap().core;
+    let used: Vec<i32> = (0..PARTITIONS).filter(|at| !is_local || partition(shard, *at).0 == own).collect();
+    assert!(!used.is_empty() && (used.len() < PARTITIONS as usize) == is_local);
+    used
+}
+
 /// The disk after a broker has created its topics, and the steps that a life with transactions takes on it.
 fn disk_with_topics() -> Disk {
     let sim = Sim::with_image(SimConfig::default(), &new_disk());
@@ -390,10 +398,7 @@ fn a_crash_at_any_step_leaves_transactions_whole() {
         let script = |told: Told| {
             async move |core0: &Shard, _: &Rc<Controller>| {
                 start(core0).await;
-                let own = place(core0, "pay").unwrap().core;
-                let used: Vec<i32> = (0..PARTITIONS).filter(|at| !is_local || partition(core0, *at).0 == own).collect();
-                assert_eq!(used.len() == PARTITIONS as usize, !is_local);
-                write_transactions(core0, &told, client, &used).await;
+                write_transactions(core0, &told, client, &used(core0, is_local)).await;
             }
         };
         let whole = Sim::with_image(config(None), &disk);
@@ -414,10 +419,7 @@ fn a_crash_at_any_step_leaves_transactions_whole() {
                 assert_eq!(state.phase, Phase::Empty);
                 let told = told.borrow();
                 let mut seen: Vec<Option<Outcome>> = vec![None; told.len()];
-                for of_partition in outcomes(core0).await {
-                    if of_partition.is_empty() && is_local {
-                        continue;
-                    }
+                for of_partition in outcomes(core0, &used(core0, is_local)).await {
                     for (number, told) in (0..).zip(told.iter()) {
                         let here = of_partition.iter().find(|(it, _)| *it == number).map(|(_, outcome)| *outcome);
                         if let Some(told) = told {

@@ -36,6 +36,28 @@ fn client_confluent_kafka_transactions() {
     check("confluent-transactions", &Program::Python(provision::python("confluent-kafka")));
 }
 
+#[test]
+#[ignore = "needs Java, and Apache Kafka from Maven"]
+fn client_java_exactly_once() {
+    let jars = provision::kafka();
+    let classes = jars.class_path();
+    check_exactly_once("java-exactly-once", &Program::Java { jars, classes });
+}
+
+#[test]
+#[ignore = "needs Java, and Apache Kafka from Maven"]
+fn client_old_java_exactly_once() {
+    let jars = provision::kafka();
+    let classes = format!("{}/*", provision::maven("kafka-clients-2").display());
+    check_exactly_once("old-java-exactly-once", &Program::Java { jars, classes });
+}
+
+#[test]
+#[ignore = "needs confluent-kafka from the Python package index"]
+fn client_confluent_kafka_exactly_once() {
+    check_exactly_once("confluent-exactly-once", &Program::Python(provision::python("confluent-kafka")));
+}
+
 /// A transaction that its producer has left open is seen and ended by Kafka's tool.
 #[test]
 #[ignore = "needs Java, and Apache Kafka from Maven"]
@@ -89,6 +111,34 @@ fn check(name: &str, program: &Program) {
     assert_eq!(program.read(&broker, "fenced", "read_committed"), [("second".to_owned(), 1)].into());
 }
 
+/// Records are copied from topic to topic with their offsets in the same transactions: each arrives once, although the
+/// program is killed, and the broker with it.
+fn check_exactly_once(name: &str, program: &Program) {
+    let _machine = cache::whole_machine();
+    let mut broker = Broker::start(&suite!(), name, &[("auto.create.topics.enable", "false")]);
+    let jars = provision::kafka();
+    create(&jars, &broker, "from");
+    create(&jars, &broker, "to");
+    let (count, partitions) = (COUNT.to_string(), PARTITIONS.to_string());
+    assert_eq!(program.run(&broker, "write", &["from", "w", &count, &partitions]), ["written"]);
+    let copy = ["from", "to", "copier", "copiers"];
+    for with_broker in [false, true] {
+        let mut killed = program.start(&broker, "copy", &copy);
+        killed.wait_for("copied 3");
+        if with_broker {
+            broker.kill();
+        }
+        drop(killed);
+        if with_broker {
+            broker.resume();
+        }
+    }
+    let copied = program.run(&broker, "copy", &copy);
+    assert_eq!(copied.last().map(String::as_str), Some("done"));
+    assert!(copied.len() > 3, "nothing was left to be copied: {copied:?}");
+    assert_eq!(program.read(&broker, "to", "read_committed"), committed("w"));
+}
+
 /// The values that every partition has, of transactions by one id of which each third was aborted.
 fn committed(id: &str) -> BTreeMap<String, usize> {
     let numbers = (0..COUNT).filter(|number| number % 3 != 2);
@@ -109,10 +159,13 @@ enum Program {
 impl Program {
     /// What the program prints; it must succeed.
     fn run(&self, broker: &Broker, what: &str, arguments: &[&str]) -> Vec<String> {
+        self.start(broker, what, arguments).finish()
+    }
+
+    fn start(&self, broker: &Broker, what: &str, arguments: &[&str]) -> Running {
         let mut command = self.command();
         command.arg(what).arg(broker.bootstrap()).args(arguments);
-        let log = broker.dir().join(format!("{what}.log"));
-        Running::start(&mut command, &log).finish()
+        Running::start(&mut command, &broker.dir().join(format!("{what}.log")))
     }
 
     /// Values of a topic, and in how many partitions each of them is.

@@ -121,12 +121,15 @@ import org.apache.kafka.common.message.ProduceRequestData.PartitionProduceData;
 import org.apache.kafka.common.message.ProduceRequestData.TopicProduceData;
 import org.apache.kafka.common.message.SyncGroupRequestData.SyncGroupRequestAssignment;
 import org.apache.kafka.common.message.SyncGroupRequestData;
+import org.apache.kafka.common.message.TxnOffsetCommitRequestData.TxnOffsetCommitRequestPartition;
+import org.apache.kafka.common.message.TxnOffsetCommitRequestData.TxnOffsetCommitRequestTopic;
+import org.apache.kafka.common.message.TxnOffsetCommitRequestData;
+import org.apache.kafka.common.message.UnregisterBrokerRequestData;
+import org.apache.kafka.common.message.UpdateFeaturesRequestData.FeatureUpdateKey;
+import org.apache.kafka.common.message.UpdateFeaturesRequestData;
 import org.apache.kafka.common.message.WriteTxnMarkersRequestData.WritableTxnMarker;
 import org.apache.kafka.common.message.WriteTxnMarkersRequestData.WritableTxnMarkerTopic;
 import org.apache.kafka.common.message.WriteTxnMarkersRequestData;
-import org.apache.kafka.common.message.UnregisterBrokerRequestData;
-import org.apache.kafka.common.message.UpdateFeaturesRequestData;
-import org.apache.kafka.common.message.UpdateFeaturesRequestData.FeatureUpdateKey;
 import org.apache.kafka.common.protocol.ApiKeys;
 import org.apache.kafka.common.protocol.ApiMessage;
 import org.apache.kafka.common.protocol.ByteBufferAccessor;
@@ -829,6 +832,20 @@ public final class Capture {
             ask(offsets, version, "old-epoch", groupOffsets(id, producer, -1));
             ask(offsets, version, "unknown-id", groupOffsets("nobody", producer, 0));
         }
+        ApiKeys commit = ApiKeys.TXN_OFFSET_COMMIT;
+        for (short version : versions(commit)) {
+            String id = "committers-" + version;
+            InitProducerIdResponseData producer = begin(id);
+            if (version == 0) {
+                ask(commit, version, "not-added", commit(id, producer, 0, "readers", LEDGER));
+            }
+            quietly(offsets, latest(offsets), groupOffsets(id, producer, 0));
+            ask(commit, version, "some", commit(id, producer, 0, "readers", LEDGER));
+            ask(commit, version, "unknown-topic", commit(id, producer, 0, "readers", MISSING));
+            ask(commit, version, "unknown-member", commit(id, producer, 0, "readers", LEDGER).setMemberId("nobody").setGenerationId(3));
+            ask(commit, version, "no-group", commit(id, producer, 0, "", LEDGER));
+            ask(commit, version, "unknown-producer", commit(id, producer, 7, "others", LEDGER));
+        }
         ApiKeys list = ApiKeys.LIST_TRANSACTIONS;
         for (short version : versions(list)) {
             ListTransactionsRequestData request = new ListTransactionsRequestData().setStateFilters(List.of("Ongoing"));
@@ -905,6 +922,15 @@ public final class Capture {
     private static AddOffsetsToTxnRequestData groupOffsets(String id, InitProducerIdResponseData producer, int epochs) {
         return new AddOffsetsToTxnRequestData().setTransactionalId(id).setProducerId(producer.producerId())
                 .setProducerEpoch((short) (producer.producerEpoch() + epochs)).setGroupId("readers");
+    }
+
+    private static TxnOffsetCommitRequestData commit(
+            String id, InitProducerIdResponseData producer, int epochs, String group, String topic) {
+        return new TxnOffsetCommitRequestData().setTransactionalId(id).setGroupId(group).setProducerId(producer.producerId())
+                .setProducerEpoch((short) (producer.producerEpoch() + epochs)).setTopics(List.of(
+                        new TxnOffsetCommitRequestTopic().setName(topic).setPartitions(List.of(new TxnOffsetCommitRequestPartition()
+                                .setPartitionIndex(0).setCommittedOffset(5).setCommittedMetadata("text"),
+                                new TxnOffsetCommitRequestPartition().setPartitionIndex(9).setCommittedOffset(5)))));
     }
 
     private static EndTxnRequestData end(String id, InitProducerIdResponseData producer, int epochs, boolean commit) {

@@ -94,6 +94,7 @@ macro_rules! served {
             OffsetForLeaderEpoch OffsetForLeaderEpochRequest OffsetForLeaderEpochResponse,
             Produce ProduceRequest ProduceResponse,
             SyncGroup SyncGroupRequest SyncGroupResponse,
+            TxnOffsetCommit TxnOffsetCommitRequest TxnOffsetCommitResponse,
             UnregisterBroker UnregisterBrokerRequest UnregisterBrokerResponse,
             UpdateFeatures UpdateFeaturesRequest UpdateFeaturesResponse,
             WriteTxnMarkers WriteTxnMarkersRequest WriteTxnMarkersResponse,

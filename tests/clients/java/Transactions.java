@@ -23,10 +23,13 @@ import org.apache.kafka.common.serialization.StringSerializer;
  * read  BOOTSTRAP TOPIC PARTITIONS ISOLATION   prints "partition value" for each record up to the end
  * fence BOOTSTRAP TOPIC ID                     a second producer takes over from one with an open transaction
  * hang  BOOTSTRAP TOPIC ID                     opens a transaction and ends without a word
- * copy  BOOTSTRAP FROM TO ID GROUP COUNT       moves records with their offsets, and ends after COUNT of the topic FROM
+ * copy  BOOTSTRAP FROM TO ID GROUP             copies records with their offsets, and ends when there are no more
  * </pre>
  */
 public class Transactions {
+    /** After so many polls without a record a copy is complete. */
+    private static final int QUIET_POLLS = 6;
+
     public static void main(String[] arguments) throws Exception {
         String bootstrap = arguments[1];
         switch (arguments[0]) {
@@ -43,7 +46,7 @@ public class Transactions {
                 hang(bootstrap, arguments[2], arguments[3]);
                 break;
             case "copy":
-                copy(bootstrap, arguments[2], arguments[3], arguments[4], arguments[5], Integer.parseInt(arguments[6]));
+                copy(bootstrap, arguments[2], arguments[3], arguments[4], arguments[5]);
                 break;
             default:
                 throw new IllegalArgumentException(arguments[0]);
@@ -69,6 +72,8 @@ public class Transactions {
         if (group != null) {
             properties.put("group.id", group);
             properties.put("max.poll.records", "7");
+            properties.put("session.timeout.ms", "6000");
+            properties.put("heartbeat.interval.ms", "1000");
         }
         return new KafkaConsumer<>(properties, new StringDeserializer(), new StringDeserializer());
     }
@@ -141,16 +146,19 @@ public class Transactions {
         Runtime.getRuntime().halt(0);
     }
 
-    static void copy(String bootstrap, String from, String to, String id, String group, int count) throws Exception {
+    static void copy(String bootstrap, String from, String to, String id, String group) throws Exception {
         try (KafkaProducer<String, String> producer = producer(bootstrap, id);
                 KafkaConsumer<String, String> consumer = consumer(bootstrap, "read_committed", group)) {
             consumer.subscribe(List.of(from));
-            boolean done = false;
-            while (!done) {
+            // The group is without its partitions until a member that was killed is missed.
+            int transactions = 0;
+            for (int empty = 0; empty < QUIET_POLLS; empty = consumer.assignment().isEmpty() ? 0 : empty + 1) {
                 Map<TopicPartition, OffsetAndMetadata> offsets = new HashMap<>();
-                producer.beginTransaction();
                 int copied = 0;
                 for (ConsumerRecord<String, String> record : consumer.poll(Duration.ofMillis(500))) {
+                    if (copied == 0) {
+                        producer.beginTransaction();
+                    }
                     producer.send(new ProducerRecord<>(to, record.partition(), null, record.value()));
                     TopicPartition partition = new TopicPartition(record.topic(), record.partition());
                     offsets.put(partition, new OffsetAndMetadata(record.offset() + 1));
@@ -158,16 +166,10 @@ public class Transactions {
                 }
                 if (copied > 0) {
                     producer.sendOffsetsToTransaction(offsets, consumer.groupMetadata());
+                    producer.commitTransaction();
+                    System.out.println("copied " + ++transactions);
+                    empty = 0;
                 }
-                producer.commitTransaction();
-                if (copied > 0) {
-                    System.out.println("copied " + copied);
-                }
-                long position = 0;
-                for (TopicPartition partition : consumer.assignment()) {
-                    position += consumer.position(partition);
-                }
-                done = !consumer.assignment().isEmpty() && position >= count;
             }
         }
         System.out.println("done");

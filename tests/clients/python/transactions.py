@@ -5,6 +5,9 @@ import time
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
+# After so many polls without a record a copy is complete.
+QUIET_POLLS = 6
+
 
 def producer(bootstrap, transactional_id):
     made = Producer({"bootstrap.servers": bootstrap, "transactional.id": transactional_id, "linger.ms": 0})
@@ -21,6 +24,8 @@ def consumer(bootstrap, isolation, group):
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
             "enable.partition.eof": True,
+            "session.timeout.ms": 6000,
+            "heartbeat.interval.ms": 1000,
         }
     )
 
@@ -75,24 +80,27 @@ def fence(bootstrap, topic, transactional_id):
     print("committed")
 
 
-def copy(bootstrap, source, target, transactional_id, group, count):
+def copy(bootstrap, source, target, transactional_id, group):
     writer = producer(bootstrap, transactional_id)
     reader = consumer(bootstrap, "read_committed", group)
     reader.subscribe([source])
-    done = False
-    while not done:
+    empty = transactions = 0
+    # The group is without its partitions until a member that was killed is missed.
+    while empty < QUIET_POLLS or not reader.assignment():
         records = [message for message in reader.consume(7, 0.5) if message.error() is None]
-        if records:
-            writer.begin_transaction()
-            for record in records:
-                writer.produce(target, record.value(), partition=record.partition())
-            positions = reader.position(reader.assignment())
-            offsets = [position for position in positions if position.offset >= 0]
-            writer.send_offsets_to_transaction(offsets, reader.consumer_group_metadata(), 30)
-            writer.commit_transaction(30)
-            print("copied", len(records), flush=True)
-        committed = reader.committed(reader.assignment(), 30) if reader.assignment() else []
-        done = bool(committed) and sum(max(it.offset, 0) for it in committed) >= int(count)
+        if not records:
+            empty = empty + 1 if reader.assignment() else 0
+            continue
+        empty = 0
+        writer.begin_transaction()
+        for record in records:
+            writer.produce(target, record.value(), partition=record.partition())
+        positions = reader.position(reader.assignment())
+        offsets = [position for position in positions if position.offset >= 0]
+        writer.send_offsets_to_transaction(offsets, reader.consumer_group_metadata(), 30)
+        writer.commit_transaction(30)
+        transactions += 1
+        print("copied", transactions, flush=True)
     reader.close()
     print("done")
 

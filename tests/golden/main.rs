@@ -122,7 +122,7 @@ fn every_version_of_every_served_api_is_captured() {
     let mut reader = Reader::new(&listed.response);
     header::decode_response(&mut reader, ApiKey::ApiVersions, 4).expect("a response header");
     let listed = ApiVersionsResponse::decode(&mut reader, 4).expect("a response");
-    assert_eq!(captured.len(), 46);
+    assert_eq!(captured.len(), 47);
     for (api, versions) in captured {
         let kafka = listed.api_keys.iter().find(|entry| entry.api_key == api.key()).expect("Kafka serves it");
         // Kafka lists Produce from 0 for the sake of librdkafka and serves it from 3.

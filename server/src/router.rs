@@ -122,11 +122,14 @@ pub(crate) struct Router {
     parked: RefCell<VecDeque<(usize, Append)>>,
     parked_work: Notify,
     /// Batches that wait for the coordinator of their transaction, by partition and producer id, in order of arrival.
-    joining: RefCell<HashMap<(Slot, i64), VecDeque<(usize, Append)>, Hasher>>,
+    joining: RefCell<Joining>,
     /// Appends of other cores whose commit is not durable yet, in order of arrival.
     uncommitted: RefCell<VecDeque<Uncommitted>>,
     calls: RefCell<Calls>,
 }
+
+/// Batches with the cores that sent them, by partition and producer id.
+type Joining = HashMap<(Slot, i64), VecDeque<(usize, Append)>, Hasher>;
 
 #[derive(Default)]
 struct Lane {

@@ -48,7 +48,7 @@ fn client_java_exactly_once() {
 #[ignore = "needs Java, and Apache Kafka from Maven"]
 fn client_old_java_exactly_once() {
     let jars = provision::kafka();
-    let classes = format!("{}/*", provision::maven("kafka-clients-2").display());
+    let classes = provision::maven("java-2");
     check_exactly_once("old-java-exactly-once", &Program::Java { jars, classes });
 }
 

@@ -39,7 +39,7 @@ pub struct Transactions {
 /// Starts the coordinators of all cores. What is decided is finished in the background.
 pub async fn start(core0: &Shard) {
     for core in 0..core0.cores() {
-        core0.run_on(core, |shard| std::future::ready(start_core(&shard))).await;
+        core0.run_on(core, |shard| async move { start_core(&shard) }).await;
     }
 }
 

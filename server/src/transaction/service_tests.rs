@@ -417,7 +417,7 @@ fn a_crash_at_any_step_leaves_transactions_whole() {
                 assert!(producer.epoch > NO_EPOCH);
                 let state = describe(core0, "pay".into()).await.unwrap();
                 assert_eq!(state.phase, Phase::Empty);
-                let told = told.borrow();
+                let told = told.borrow().clone();
                 let mut seen: Vec<Option<Outcome>> = vec![None; told.len()];
                 for of_partition in outcomes(core0, &used(core0, is_local)).await {
                     for (number, told) in (0..).zip(told.iter()) {

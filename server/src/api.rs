@@ -69,8 +69,8 @@ pub static APIS: &[Api] = &[
     Api { key: ApiKey::Fetch, min: 0, max: 18, handler: Handler::Fetch },
     Api { key: ApiKey::ListOffsets, min: 0, max: 11, handler: task!(list_offsets) },
     Api { key: ApiKey::Metadata, min: 0, max: 13, handler: task!(metadata) },
-    Api { key: ApiKey::OffsetCommit, min: 2, max: 10, handler: task!(group_offsets::handle_commit) },
-    Api { key: ApiKey::OffsetFetch, min: 1, max: 10, handler: task!(group_offsets::handle_fetch) },
+    Api { key: ApiKey::OffsetCommit, min: 0, max: 10, handler: task!(group_offsets::handle_commit) },
+    Api { key: ApiKey::OffsetFetch, min: 0, max: 10, handler: task!(group_offsets::handle_fetch) },
     Api { key: ApiKey::FindCoordinator, min: 0, max: 6, handler: task!(find_coordinator) },
     Api { key: ApiKey::JoinGroup, min: 0, max: 9, handler: task!(group_membership::handle_join) },
     Api { key: ApiKey::Heartbeat, min: 0, max: 4, handler: task!(group_membership::handle_heartbeat) },
@@ -271,8 +271,15 @@ mod tests {
     use super::*;
 
     /// The APIs that are served to clients older than those of Kafka 4, from version 0 on.
-    const LEGACY: [ApiKey; 5] =
-        [ApiKey::Produce, ApiKey::Fetch, ApiKey::ListOffsets, ApiKey::CreateTopics, ApiKey::DeleteTopics];
+    const LEGACY: [ApiKey; 7] = [
+        ApiKey::Produce,
+        ApiKey::Fetch,
+        ApiKey::ListOffsets,
+        ApiKey::OffsetCommit,
+        ApiKey::OffsetFetch,
+        ApiKey::CreateTopics,
+        ApiKey::DeleteTopics,
+    ];
 
     #[test]
     fn the_table_is_ascending_and_serves_what_kafka_serves() {

@@ -117,6 +117,8 @@ pub struct NewOffset<'a> {
     pub leader_epoch: i32,
     /// The client's own text.
     pub metadata: Option<&'a str>,
+    /// When it counts as committed, in milliseconds since 1970, where the client says so. Else now.
+    pub commit_unix_ms: Option<i64>,
 }
 
 /// A topic whose offsets are asked for.
@@ -407,7 +409,7 @@ impl Groups {
                 offset: new.offset,
                 leader_epoch: new.leader_epoch.max(-1),
                 metadata: metadata.into(),
-                commit_unix_ms: now.unix_ms,
+                commit_unix_ms: new.commit_unix_ms.unwrap_or(now.unix_ms),
                 expire_unix_ms: who.retention_ms.map(|ms| now.unix_ms.saturating_add(ms)),
                 topic_id: new.topic_id,
             };

@@ -1,9 +1,12 @@
-//! OffsetCommit (key 8, versions 2 to 10), OffsetFetch (9, 1 to 10) and OffsetDelete (47, version 0): how far a group
+//! OffsetCommit (key 8, versions 0 to 10), OffsetFetch (9, 0 to 10) and OffsetDelete (47, version 0): how far a group
 //! has read.
 //!
 //! - Offsets are kept for topics that exist. From version 10 on topics are named by id; an offset of an earlier topic of
 //!   the same name does not count.
-//! - A client without a group commits with an empty member id and generation -1.
+//! - A client without a group commits with an empty member id and generation -1. Version 0 knows of no members, so its
+//!   clients have none. Version 1 says of each offset when it was committed.
+//! - Before Kafka 4, version 0 of both was kept in ZooKeeper. Here it is the same offsets as in the others; as ever,
+//!   OffsetFetch of version 0 answers UNKNOWN_TOPIC_OR_PARTITION where none is committed.
 //! - OffsetFetch of version 8 and later asks for several groups, and `require_stable` refuses offsets that an open
 //!   transaction may still change (KIP-447).
 //! - TxnOffsetCommit keeps offsets that count when a transaction is committed. Up to version 4 the group's partition must
@@ -40,6 +43,8 @@ use crate::transaction::state::Producer;
 
 /// The first version of OffsetCommit and OffsetFetch that names topics by id.
 const IDS_FROM: i16 = 10;
+/// The version of OffsetCommit in which each offset has a time.
+const TIME_OF_EACH_IN: i16 = 1;
 /// The last version of OffsetCommit that says how long an offset is to be kept.
 const RETENTION_UP_TO: i16 = 4;
 /// The first version of TxnOffsetCommit whose clients know TRANSACTION_ABORTABLE.
@@ -48,6 +53,8 @@ const ABORTABLE_FROM: i16 = 4;
 const ADDS_FROM: i16 = 5;
 /// The first version of OffsetFetch that asks for several groups.
 const SEVERAL_GROUPS_FROM: i16 = 8;
+/// The last version of OffsetFetch to which a partition without an offset is an error.
+const NONE_IS_ERROR_UP_TO: i16 = 0;
 /// The first version of OffsetFetch with one error for the whole group.
 const GROUP_ERROR_FROM: i16 = 2;
 
@@ -184,7 +191,16 @@ pub async fn handle_fetch(shard: Shard, request: Request) -> Result<Reply, Reque
         .iter()
         .zip(answers)
         .map(|(group, answer)| match answer {
-            Ok(found) => (group.tell(found, by_id, &image), ErrorCode::None),
+            Ok(found) => {
+                let mut topics = group.tell(found, by_id, &image);
+                if request.version <= NONE_IS_ERROR_UP_TO {
+                    let partitions = topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+                    partitions
+                        .filter(|it| it.offset == -1 && it.error == ErrorCode::None)
+                        .for_each(|it| it.error = ErrorCode::UnknownTopicOrPartition);
+                }
+                (topics, ErrorCode::None)
+            }
             Err(error) if request.version < GROUP_ERROR_FROM => (group.all_refused(error), ErrorCode::None),
             Err(error) => (Vec::new(), error),
         })
@@ -281,6 +297,7 @@ fn check_txn_commit<'a>(asked: &TxnOffsetCommitRequest<'a>, image: &'a Image) ->
                 offset: partition.committed_offset,
                 leader_epoch: partition.committed_leader_epoch,
                 metadata: partition.committed_metadata,
+                commit_unix_ms: None,
             }));
         }
     }
@@ -314,6 +331,8 @@ fn check_commit<'a>(
                         offset: partition.committed_offset,
                         leader_epoch: partition.committed_leader_epoch,
                         metadata: partition.committed_metadata,
+                        commit_unix_ms: Some(partition.commit_timestamp)
+                            .filter(|ms| version == TIME_OF_EACH_IN && *ms != -1),
                     });
                     ErrorCode::None
                 }

@@ -263,8 +263,15 @@ impl World {
             retention_ms: None,
             producer,
         };
-        let new =
-            NewOffset { topic: TOPIC, topic_id, partition: 0, offset, leader_epoch: -1, metadata: Some(metadata) };
+        let new = NewOffset {
+            topic: TOPIC,
+            topic_id,
+            partition: 0,
+            offset,
+            leader_epoch: -1,
+            metadata: Some(metadata),
+            commit_unix_ms: None,
+        };
         let now = self.now;
         let ticket = self.ask(|groups, ticket, effects| groups.commit(&who, &[new], (now, ticket), effects));
         match self.answer(ticket) {

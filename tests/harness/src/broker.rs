@@ -67,7 +67,11 @@ impl Broker {
         std::fs::create_dir_all(&dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
         let node = match peer {
             Peer::Weir => {
-                let lines: String = properties.iter().map(|(key, value)| format!("{key}={value}\n")).collect();
+                // Without a wish of the test a group is ready as soon as with Apache Kafka, which is started so as well.
+                let delay = ("group.initial.rebalance.delay.ms", "0");
+                let delay = properties.iter().all(|(key, _)| *key != delay.0).then_some(&delay);
+                let properties = delay.into_iter().chain(properties);
+                let lines: String = properties.map(|(key, value)| format!("{key}={value}\n")).collect();
                 let file = dir.join(PROPERTIES_FILE);
                 std::fs::write(&file, lines).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
                 Node::Weir { weir: suite.weir, port: free_port(), process: None }

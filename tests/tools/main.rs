@@ -58,6 +58,8 @@ const COMMANDS: &[Row] = &[
     ("topics-describe-at-min-isr", "", TOPICS, "{} --describe --at-min-isr-partitions"),
     ("topics-alter", "", TOPICS, "{} --alter --topic two --partitions 4"),
     ("topics-alter-to-fewer", "", TOPICS, "{} --alter --topic two --partitions 2"),
+    // Early, since Kafka answers before its broker has followed.
+    ("configs-broker", "", CONFIGS, "{} --alter --entity-type brokers --entity-name 1 --add-config log.retention.ms=888888"),
     ("topics-alter-missing", "", TOPICS, "{} --alter --topic missing --partitions 2"),
     ("topics-alter-if-existing", "", TOPICS, "{} --alter --topic missing --partitions 2 --if-exists"),
     ("topics-delete", "", TOPICS, "{} --delete --topic assigned"),
@@ -72,7 +74,6 @@ const COMMANDS: &[Row] = &[
     ("configs-describe-every-topic", "", CONFIGS, "{} --describe --entity-type topics"),
     ("configs-describe-missing", "", CONFIGS, "{} --describe --entity-type topics --entity-name missing"),
     ("configs-delete", "", CONFIGS, "{} --alter --entity-type topics --entity-name one --delete-config cleanup.policy,segment.bytes"),
-    ("configs-broker", "", CONFIGS, "{} --alter --entity-type brokers --entity-name 1 --add-config log.retention.ms=888888"),
     ("configs-broker-describe", "", CONFIGS, "{} --describe --entity-type brokers --entity-name 1"),
     ("configs-broker-delete", "", CONFIGS, "{} --alter --entity-type brokers --entity-name 1 --delete-config log.retention.ms"),
     ("configs-broker-read-only", "", CONFIGS, "{} --alter --entity-type brokers --entity-name 1 --add-config num.partitions=3"),
@@ -145,6 +146,7 @@ const ACCEPTED: &[(&str, &str, &str, &str)] = &[
     ("quorum-status", "kafka", "CurrentVoters: *", "there is no listener for controllers"),
     ("quorum-status", "weir", "CurrentVoters: *", "there is no listener for controllers"),
     ("api-versions", "kafka", "\t*(*): *", "accepted.toml of the differential run lists what is not served"),
+    ("api-versions", "weir", "\t*(*): 0 to *", "versions of Kafka 0.8 to 0.10 are served, which Kafka 4 has dropped"),
     ("api-versions", "weir", "\t*(*): UNSUPPORTED*", "accepted.toml of the differential run lists what is not served"),
 ];
 const ELIGIBLE_LEADERS: &str = "a new Kafka cluster writes this default down as a dynamic one of all brokers (KIP-966)";

@@ -40,6 +40,9 @@ import org.apache.kafka.common.message.AlterReplicaLogDirsRequestData.AlterRepli
 import org.apache.kafka.common.message.AlterReplicaLogDirsRequestData.AlterReplicaLogDirTopicCollection;
 import org.apache.kafka.common.message.AlterReplicaLogDirsRequestData;
 import org.apache.kafka.common.message.ApiVersionsRequestData;
+import org.apache.kafka.common.message.ConsumerGroupDescribeRequestData;
+import org.apache.kafka.common.message.ConsumerGroupHeartbeatRequestData;
+import org.apache.kafka.common.message.ConsumerGroupHeartbeatResponseData;
 import org.apache.kafka.common.message.CreateAclsRequestData;
 import org.apache.kafka.common.message.CreateAclsRequestData.AclCreation;
 import org.apache.kafka.common.message.CreatePartitionsRequestData;
@@ -189,6 +192,7 @@ public final class Capture {
             capture.groupOffsets();
             capture.groupAdministration();
             capture.transactions();
+            capture.consumerGroups();
             capture.write(Path.of(args[1]));
         }
     }
@@ -738,6 +742,64 @@ public final class Capture {
         }
         ask(delete, latest(delete), "with-offsets", new DeleteGroupsRequestData().setGroupsNames(List.of("simple")));
         ask(ApiKeys.OFFSET_FETCH, latest(ApiKeys.OFFSET_FETCH), "deleted-group", fetchOffsets(latest(ApiKeys.OFFSET_FETCH), "simple", null));
+    }
+
+    /** Groups of the consumer protocol come last, so that lists of groups above hold none of them. */
+    private void consumerGroups() throws Exception {
+        ApiKeys heartbeat = ApiKeys.CONSUMER_GROUP_HEARTBEAT;
+        for (short version : versions(heartbeat)) {
+            String group = "led-" + version;
+            // From version 1 on members bring their ids.
+            String own = version == 0 ? "" : Uuid.randomUuid().toString();
+            ConsumerGroupHeartbeatResponseData first = (ConsumerGroupHeartbeatResponseData) ask(heartbeat, version, "joins", joining(group, own));
+            String member = first.memberId();
+            int epoch = first.memberEpoch();
+            ask(heartbeat, version, "stays", staying(group, member, epoch));
+            ask(heartbeat, version, "owns", staying(group, member, epoch).setTopicPartitions(first.assignment().topicPartitions().stream()
+                    .map(of -> new ConsumerGroupHeartbeatRequestData.TopicPartitions().setTopicId(of.topicId()).setPartitions(of.partitions()))
+                    .toList()));
+            ask(heartbeat, version, "other-epoch", staying(group, member, epoch + 7));
+            ask(heartbeat, version, "unknown-member", staying(group, "nobody", epoch));
+            ask(heartbeat, version, "unknown-group", staying(MISSING, "nobody", epoch));
+            ask(heartbeat, version, "no-group", joining("", own));
+            ask(heartbeat, version, "no-member", staying(group, "", epoch));
+            ask(heartbeat, version, "no-subscription", joining(group, own).setSubscribedTopicNames(null));
+            ask(heartbeat, version, "no-timeout", joining(group, own).setRebalanceTimeoutMs(-1));
+            ask(heartbeat, version, "no-partitions-told", joining(group, own).setTopicPartitions(null));
+            ask(heartbeat, version, "negative-epoch", staying(group, member, -7));
+            ask(heartbeat, version, "unknown-assignor", joining(group, own).setServerAssignor("no-such"));
+            ask(heartbeat, version, "empty-rack", joining(group, own).setRackId(""));
+            ask(heartbeat, version, "invalid-regex", joining(group, own).setSubscribedTopicRegex("("));
+            String named = "led-by-name-" + version;
+            member = ((ConsumerGroupHeartbeatResponseData) ask(heartbeat, version, "static", joining(named, own).setInstanceId("one"))).memberId();
+            String other = version == 0 ? "" : Uuid.randomUuid().toString();
+            ask(heartbeat, version, "static-taken", joining(named, other).setInstanceId("one"));
+            ask(heartbeat, version, "static-unknown", staying(named, member, 1).setInstanceId("two"));
+            ask(heartbeat, version, "static-fenced", staying(named, "nobody", 1).setInstanceId("one"));
+            ask(heartbeat, version, "static-leaves", staying(named, member, -2).setInstanceId("one"));
+            ask(heartbeat, version, "static-returns", joining(named, other).setInstanceId("one"));
+            String left = "led-and-left-" + version;
+            member = ((ConsumerGroupHeartbeatResponseData) ask(heartbeat, version, "joins-to-leave", joining(left, own))).memberId();
+            ask(heartbeat, version, "leaves", staying(left, member, -1));
+            ask(heartbeat, version, "leaves-again", staying(left, member, -1));
+        }
+        ApiKeys describe = ApiKeys.CONSUMER_GROUP_DESCRIBE;
+        for (short version : versions(describe)) {
+            ask(describe, version, "some", new ConsumerGroupDescribeRequestData()
+                    .setGroupIds(List.of("led-0", "led-by-name-1", "led-and-left-0", "joined-9", MISSING, "")));
+            ask(describe, version, "operations", new ConsumerGroupDescribeRequestData()
+                    .setGroupIds(List.of("led-1", MISSING)).setIncludeAuthorizedOperations(true));
+            ask(describe, version, "nothing", new ConsumerGroupDescribeRequestData());
+        }
+    }
+
+    private static ConsumerGroupHeartbeatRequestData joining(String group, String member) {
+        return new ConsumerGroupHeartbeatRequestData().setGroupId(group).setMemberId(member).setMemberEpoch(0)
+                .setRebalanceTimeoutMs(300_000).setSubscribedTopicNames(List.of("assigned-2")).setTopicPartitions(List.of());
+    }
+
+    private static ConsumerGroupHeartbeatRequestData staying(String group, String member, int epoch) {
+        return new ConsumerGroupHeartbeatRequestData().setGroupId(group).setMemberId(member).setMemberEpoch(epoch);
     }
 
     /** The id of the one member of a new group, which waits for its assignment. */

@@ -21,9 +21,15 @@ use wire::{Message, Reader};
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden");
 const ANSWERS: &str = "answers.txt";
-/// What both brokers are started with: no topics by accident, and no waiting for more members of a group.
-const SETTINGS: [(&str, &str); 3] =
-    [("auto.create.topics.enable", "false"), ("node.id", "1"), ("group.initial.rebalance.delay.ms", "0")];
+/// What both brokers are started with: no topics by accident, no waiting for more members of a group, and assignments at
+/// once, in the answer to the request that makes them necessary.
+const SETTINGS: [(&str, &str); 5] = [
+    ("auto.create.topics.enable", "false"),
+    ("node.id", "1"),
+    ("group.initial.rebalance.delay.ms", "0"),
+    ("group.consumer.assignment.interval.ms", "0"),
+    ("group.consumer.assignor.offload.enable", "false"),
+];
 
 /// Where Weir's answers differ from Kafka's on purpose: the API, the case (any where it is empty), what Kafka says and
 /// what Weir says in its place.
@@ -57,6 +63,8 @@ macro_rules! served {
             AlterPartitionReassignments AlterPartitionReassignmentsRequest AlterPartitionReassignmentsResponse,
             AlterReplicaLogDirs AlterReplicaLogDirsRequest AlterReplicaLogDirsResponse,
             ApiVersions ApiVersionsRequest ApiVersionsResponse,
+            ConsumerGroupDescribe ConsumerGroupDescribeRequest ConsumerGroupDescribeResponse,
+            ConsumerGroupHeartbeat ConsumerGroupHeartbeatRequest ConsumerGroupHeartbeatResponse,
             CreateAcls CreateAclsRequest CreateAclsResponse,
             CreatePartitions CreatePartitionsRequest CreatePartitionsResponse,
             CreateTopics CreateTopicsRequest CreateTopicsResponse,
@@ -122,7 +130,7 @@ fn every_version_of_every_served_api_is_captured() {
     let mut reader = Reader::new(&listed.response);
     header::decode_response(&mut reader, ApiKey::ApiVersions, 4).expect("a response header");
     let listed = ApiVersionsResponse::decode(&mut reader, 4).expect("a response");
-    assert_eq!(captured.len(), 47);
+    assert_eq!(captured.len(), 49);
     for (api, versions) in captured {
         let kafka = listed.api_keys.iter().find(|entry| entry.api_key == api.key()).expect("Kafka serves it");
         // Kafka lists Produce from 0 for the sake of librdkafka and serves it from 3.

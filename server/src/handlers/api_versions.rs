@@ -26,7 +26,7 @@ pub async fn handle(shard: Shard, request: Request) -> Result<Reply, RequestErro
             ..ApiVersionsResponse::default()
         });
     }
-    request.reply(&answer(&shard.image()))
+    request.reply(&answer(&shard.image(), request.version))
 }
 
 /// Appends the answer to a request of a version that is not served.
@@ -42,8 +42,11 @@ pub(crate) fn refuse_version(out: &mut Vec<u8>, correlation_id: i32) -> Result<(
     end_response(out, start)
 }
 
-fn answer(image: &Image) -> ApiVersionsResponse<'_> {
-    let supported = SUPPORTED.iter();
+/// The first version whose clients understand a feature that begins at level 0 (KIP-584).
+const FEATURES_FROM_0: i16 = 4;
+
+fn answer(image: &Image, version: i16) -> ApiVersionsResponse<'_> {
+    let supported = SUPPORTED.iter().filter(|feature| feature.min > 0 || version >= FEATURES_FROM_0);
     let finalized = image.features().iter();
     ApiVersionsResponse {
         api_keys: api::APIS.iter().map(advertised).collect(),
@@ -87,7 +90,7 @@ mod tests {
     #[test]
     fn what_is_served_is_advertised_and_nothing_else() {
         let image = Image::new("cluster", 1, 1, Arc::default());
-        let answer = answer(&image);
+        let answer = answer(&image, 4);
         assert_eq!(answer.api_keys.len(), api::APIS.len());
         for (row, told) in api::APIS.iter().zip(&answer.api_keys) {
             assert_eq!((told.api_key, told.max_version), (row.key.key(), row.max));

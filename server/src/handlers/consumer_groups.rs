@@ -73,7 +73,8 @@ pub async fn handle_describe(shard: Shard, request: Request) -> Result<Reply, Re
         let outcome = if !is_served(&shard.image()) {
             Err(unexplained(ErrorCode::UnsupportedVersion))
         } else if group_id.is_empty() {
-            Err(unexplained(ErrorCode::InvalidGroupId))
+            // Kafka gives no reason here.
+            Err(Refusal { code: ErrorCode::InvalidGroupId, message: String::new() })
         } else {
             let own = request.clone();
             let answer = ask(&shard, group_id, move |groups, _, ticket, effects| {

@@ -10,6 +10,13 @@ use std::fmt;
 pub enum Kind {
     /// `true` or `false`.
     Bool,
+    /// A whole number of 16 bits.
+    Short {
+        /// The smallest value.
+        min: i16,
+        /// The largest value.
+        max: i16,
+    },
     /// A whole number of 32 bits.
     Int {
         /// The smallest value.
@@ -57,7 +64,7 @@ pub enum Kind {
 pub enum Value {
     /// Of [`Kind::Bool`].
     Bool(bool),
-    /// Of [`Kind::Int`], [`Kind::Long`], [`Kind::GzipLevel`] and [`Kind::Size`].
+    /// Of [`Kind::Short`], [`Kind::Int`], [`Kind::Long`], [`Kind::GzipLevel`] and [`Kind::Size`].
     Number(i64),
     /// Of [`Kind::Double`].
     Double(f64),
@@ -100,6 +107,10 @@ impl Kind {
             Kind::Bool if text.eq_ignore_ascii_case("true") => Ok(Value::Bool(true)),
             Kind::Bool if text.eq_ignore_ascii_case("false") => Ok(Value::Bool(false)),
             Kind::Bool => Err(ValueError::NotABoolean),
+            Kind::Short { min, max } => {
+                let number: i16 = text.parse().map_err(|_| ValueError::NotANumber("SHORT"))?;
+                within(i64::from(number), i64::from(min), i64::from(max))
+            }
             Kind::Int { min, max } => {
                 let number: i32 = text.parse().map_err(|_| ValueError::NotANumber("INT"))?;
                 within(i64::from(number), i64::from(min), i64::from(max))
@@ -165,6 +176,7 @@ impl Kind {
     pub fn type_name(&self) -> &'static str {
         match self {
             Kind::Bool => "boolean",
+            Kind::Short { .. } => "short",
             Kind::Int { .. } | Kind::GzipLevel => "int",
             Kind::Long { .. } => "long",
             Kind::Double { .. } => "double",
@@ -181,6 +193,7 @@ impl Kind {
             Kind::Bool => 1,
             Kind::Text | Kind::OneOf(_) | Kind::Cores | Kind::Size { .. } => 2,
             Kind::Int { .. } | Kind::GzipLevel => 3,
+            Kind::Short { .. } => 4,
             Kind::Long { .. } => 5,
             Kind::Double { .. } => 6,
             Kind::List | Kind::ListOf(_) | Kind::ThrottledReplicas => 7,
@@ -197,6 +210,9 @@ impl Kind {
     #[must_use]
     pub fn bounds(&self) -> String {
         match *self {
+            Kind::Short { min, max } => {
+                bounds(i64::from(min), i64::from(i16::MIN), i64::from(max), i64::from(i16::MAX))
+            }
             Kind::Int { min, max } => bounds(i64::from(min), i64::from(i32::MIN), i64::from(max), i64::from(i32::MAX)),
             Kind::Long { min, max } => bounds(min, i64::MIN, max, i64::MAX),
             Kind::Double { min: f64::MIN, max: f64::MAX } => String::new(),
@@ -397,6 +413,8 @@ mod tests {
             (INT, "1e6", "Not a number of type INT"),
             (INT, "0", "Value must be at least 1"),
             (Kind::Int { min: 1, max: 17 }, "99", "Value must be no more than 17"),
+            (Kind::Short { min: 1, max: i16::MAX }, "32768", "Not a number of type SHORT"),
+            (Kind::Short { min: 1, max: i16::MAX }, "0", "Value must be at least 1"),
             (Kind::Long { min: 0, max: i64::MAX }, "9223372036854775808", "Not a number of type LONG"),
             (RATIO, "1.5", "Value must be no more than 1"),
             (RATIO, "-1", "Value must be at least 0"),

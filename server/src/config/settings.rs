@@ -373,7 +373,7 @@ static OWN: &[Row] = &[
     ),
     kafkas(
         "log.cleaner.backoff.ms",
-        NOT_NEGATIVE,
+        Kind::Long { min: 0, max: i64::MAX },
         "15000",
         Group::Topics,
         "How often logs are looked at while there is nothing to compact, in milliseconds.",
@@ -417,7 +417,7 @@ static OWN: &[Row] = &[
     ),
     kafkas(
         "offsets.topic.replication.factor",
-        Kind::Int { min: 1, max: i16::MAX as i32 },
+        Kind::Short { min: 1, max: i16::MAX },
         "3",
         Group::Coordinators,
         "The replicas of `__consumer_offsets` when it is created, no more than there are brokers.",
@@ -574,7 +574,7 @@ static OWN: &[Row] = &[
     ),
     kafkas(
         "transaction.state.log.replication.factor",
-        Kind::Int { min: 1, max: i16::MAX as i32 },
+        Kind::Short { min: 1, max: i16::MAX },
         "3",
         Group::Coordinators,
         "The replicas of `__transaction_state` when it is created, no more than there are brokers.",

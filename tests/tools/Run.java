@@ -6,7 +6,9 @@ import java.lang.reflect.InvocationTargetException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.List;
 import org.apache.kafka.common.utils.Exit;
 
 /**
@@ -28,6 +30,9 @@ public final class Run {
     public static void main(String[] args) throws Exception {
         Exit.setExitProcedure((code, message) -> end(code));
         Exit.setHaltProcedure((code, message) -> end(code));
+        // What a tool leaves for the end of its process belongs to the tool: producers send there what they still hold.
+        List<Runnable> hooks = new ArrayList<>();
+        Exit.setShutdownHookAdder((name, hook) -> hooks.add(hook));
         PrintStream ownOut = System.out;
         for (String line : Files.readAllLines(Path.of(args[0]))) {
             String[] parts = line.split("\t", -1);
@@ -37,6 +42,8 @@ public final class Run {
             System.setOut(new PrintStream(out, true, StandardCharsets.UTF_8));
             System.setErr(new PrintStream(err, true, StandardCharsets.UTF_8));
             int code = run(parts[2], Arrays.copyOfRange(parts, 3, parts.length));
+            hooks.forEach(Runnable::run);
+            hooks.clear();
             System.out.flush();
             System.err.flush();
             Path files = Path.of(args[1]);

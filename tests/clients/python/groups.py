@@ -19,7 +19,8 @@ class KafkaPython:
         )
 
     def poll(self):
-        polled = self.consumer.poll(timeout_ms=100)
+        # A rebalance that ends between two polls is lost on kafka-python 3.0: so a poll is longer than one takes.
+        polled = self.consumer.poll(timeout_ms=5000)
         return [(record.partition, record.offset) for records in polled.values() for record in records]
 
     def assigned(self):

@@ -28,7 +28,8 @@ consumer = KafkaConsumer(
 consumer.subscribe([topic], listener=Listener())
 ended = input_has_ended()
 while not ended.is_set():
-    for records in consumer.poll(timeout_ms=200).values():
+    # A rebalance that ends between two polls is lost on kafka-python 3.0: so a poll is longer than one takes.
+    for records in consumer.poll(timeout_ms=2000).values():
         for record in records:
             print_record(record.partition, record.offset, record.key, record.value)
         consumer.commit()

@@ -76,7 +76,8 @@ def store(database, crash_after, bootstrap, topic, group):
     stored = 0
     ended = input_has_ended()
     while not ended.is_set():
-        records = [record for part in consumer.poll(timeout_ms=100).values() for record in part]
+        # A rebalance that ends between two polls is lost on kafka-python 3.0: so a poll is longer than one takes.
+        records = [record for part in consumer.poll(timeout_ms=2000).values() for record in part]
         numbers_read = [json.loads(record.value)["number"] for record in records]
         resume.report()
         if not records:

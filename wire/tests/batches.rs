@@ -25,7 +25,7 @@ fn kafka_reads_what_is_written_here_and_the_other_way_round() {
     batches.push(snappy_without_framing(&mut rng));
 
     let lines: String = batches.iter().map(|batch| hex(batch) + "\n").collect();
-    let output = jars::java("Batches.java", lines);
+    let output = jars::java(&jars::client_class_path(), "Batches.java", &[], lines);
     assert_eq!(output.lines().count(), batches.len());
     for (ours, line) in batches.iter().zip(output.lines()) {
         let (text, theirs) = line.split_once(' ').expect("two words");

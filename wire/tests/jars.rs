@@ -6,11 +6,8 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::Write as _;
-use std::process::{Command, Stdio};
-use std::thread;
 
-use support::jars::{self, LEGACY_RELEASE, RELEASE};
+use support::jars::{self, LEGACY_RELEASE, RELEASE, java};
 use support::rng::Rng;
 use support::sample::sample;
 use support::schema::{Field, Kind, Message, Versions};
@@ -139,26 +136,6 @@ fn echo(class_path: &str, versions: fn(&Message) -> Option<Versions>) {
     }
     let differences: Vec<String> = differences.into_values().collect();
     assert!(differences.is_empty(), "{}", differences.join("\n"));
-}
-
-/// Runs a program of `tests/java` over the input and returns what it prints.
-fn java(class_path: &str, program: &str, arguments: &[&str], input: String) -> String {
-    let mut java = Command::new("java")
-        .args(["-cp", class_path])
-        .arg(format!("{}/tests/java/{program}", env!("CARGO_MANIFEST_DIR")))
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("java can be run");
-    let mut stdin = java.stdin.take().expect("it is piped");
-    // From another thread, because the program answers while it reads.
-    let feeder = thread::spawn(move || stdin.write_all(input.as_bytes()));
-    let output = java.wait_with_output().expect("java ends");
-    assert!(output.status.success(), "{program} failed: {}", String::from_utf8_lossy(&output.stderr));
-    feeder.join().expect("the feeder does not panic").expect("the program reads all its input");
-    String::from_utf8(output.stdout).expect("it prints ASCII")
 }
 
 fn key(message: &Message) -> Key {

@@ -44,7 +44,7 @@ fn kafka_reads_what_is_written_here_and_the_other_way_round() {
     }
 
     let lines: String = cases.iter().map(|case| hex(&case.set) + "\n").collect();
-    let output = jars::java("MessageSets.java", lines);
+    let output = jars::java(&jars::client_class_path(), "MessageSets.java", &[], lines);
     assert_eq!(output.lines().count(), cases.len());
     for (case, line) in cases.iter().zip(output.lines()) {
         let (text, theirs) = line.split_once(' ').expect("two words");

@@ -69,15 +69,21 @@ pub(crate) fn run(command: &mut Command) -> Vec<u8> {
     output.stdout
 }
 
-/// Runs a program of `tests/java` over the input, with Kafka's client and its codecs, and returns what it prints.
-pub(crate) fn java(program: &str, input: String) -> String {
+/// Kafka's client with its codecs.
+pub(crate) fn client_class_path() -> String {
     let mut path = kafka_jar("kafka-clients", RELEASE).display().to_string();
     for (group, artifact, version) in CODECS {
         write!(path, ":{}", jar(group, artifact, version).display()).unwrap();
     }
+    path
+}
+
+/// Runs a program of `tests/java` over the input and returns what it prints.
+pub(crate) fn java(class_path: &str, program: &str, arguments: &[&str], input: String) -> String {
     let mut java = Command::new("java")
-        .args(["-cp", &path])
+        .args(["-cp", class_path])
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/java").join(program))
+        .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use common::{Random, config, key, options};
+use common::{DIR, Random, config, empty_disk, key, options};
 use engine::io::Io;
 use engine::io::sim::{Crash, Image, Sim, SimConfig};
 use engine::limits::Limits;
@@ -21,7 +21,6 @@ use engine::{
 use wire::batch::{BatchBuilder, BatchView, Batches, ControlRecord, EndTransaction, NewRecord};
 use wire::compression::Codec;
 
-const DIR: &str = "data";
 const KEYS: u64 = 12;
 const PRODUCERS: usize = 3;
 /// The one of the producers whose batches are in transactions.
@@ -448,16 +447,6 @@ fn unfinished(image: &Image) -> BTreeSet<&'static str> {
     let names = names(&Reactor::new(Sim::with_image(SimConfig::default(), image).io()));
     let is_there = |suffix: &&'static str| names.iter().any(|name| name.ends_with(*suffix));
     [".cleaned", ".swap"].into_iter().filter(is_there).collect()
-}
-
-fn empty_disk() -> Image {
-    let sim = Sim::new(SimConfig::default());
-    let reactor = Reactor::new(sim.io());
-    reactor.block_on(async {
-        reactor.create_dir(Path::new(DIR)).await.unwrap();
-        reactor.sync_dir(Path::new("")).await.unwrap();
-    });
-    sim.crash(Crash::Power, 0)
 }
 
 fn run(image: &Image, config: SimConfig, appends: usize, known: &History) -> (Sim, History, bool) {

@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
 
-use common::{Random, Story, batch, config, key, marker_batch, reopen};
+use common::{DIR, Random, Story, batch, config, empty_disk, key, marker_batch, reopen};
 use engine::io::Io;
 use engine::io::sim::{Crash, Image, Sim, SimConfig};
 use engine::limits::Limits;
@@ -39,7 +39,7 @@ fn life(io: Io, durability: Durability, seed: u64, history: Rc<RefCell<History>>
 
 async fn script(reactor: &Reactor, durability: Durability, seed: u64, history: &Rc<RefCell<History>>, appends: usize) {
     let mut random = Random(seed);
-    let (store, mut slots) = or_wait(reopen(reactor, Path::new("data"), durability, &Limits::tiny()).await).await;
+    let (store, mut slots) = or_wait(reopen(reactor, Path::new(DIR), durability, &Limits::tiny()).await).await;
     for partition in 0..PARTITIONS as u32 {
         if let std::collections::hash_map::Entry::Vacant(vacant) = slots.entry(partition) {
             let spec = PartitionSpec { key: key(partition), topic: "t".to_owned(), config: config() };
@@ -162,7 +162,7 @@ fn verify(image: &Image, durability: Durability, history: &History, context: &st
     let reactor = Reactor::new(sim.io());
     let mut after = history.clone();
     reactor.block_on(async {
-        let (store, slots) = reopen(&reactor, Path::new("data"), durability, &Limits::tiny())
+        let (store, slots) = reopen(&reactor, Path::new(DIR), durability, &Limits::tiny())
             .await
             .unwrap_or_else(|error| panic!("{context}: recovery failed: {error}"));
         for partition in 0..history.created {
@@ -214,16 +214,6 @@ async fn read_all(store: &Store, slot: u32, context: &str) -> Vec<Vec<u8>> {
         }
     }
     found
-}
-
-fn empty_disk() -> Image {
-    let sim = Sim::new(SimConfig::default());
-    let reactor = Reactor::new(sim.io());
-    reactor.block_on(async {
-        reactor.create_dir(Path::new("data")).await.unwrap();
-        reactor.sync_dir(Path::new("")).await.unwrap();
-    });
-    sim.crash(Crash::Power, 0)
 }
 
 fn run(

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use common::{Random, batch, config, key, options, reopen};
+use common::{DIR, Random, batch, config, key, options, reopen};
 use engine::io::Io;
 use engine::io::sim::{Call, Crash, Sim, SimConfig};
 use engine::limits::Limits;
@@ -20,7 +20,6 @@ use wire::compression::Codec;
 
 const ALL: Isolation = Isolation::ReadUncommitted;
 
-const DIR: &str = "data";
 const EIO: i32 = 5;
 
 /// A store in a simulated world whose tasks report how they ended.

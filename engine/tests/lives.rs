@@ -11,7 +11,7 @@ use std::io;
 use std::path::Path;
 use std::rc::Rc;
 
-use common::{Random, Story, config, marker_batch, options};
+use common::{DIR, Random, Story, config, empty_disk, marker_batch, options};
 use engine::io::sim::{Crash, Image, Sim, SimConfig};
 use engine::limits::Limits;
 use engine::reactor::{Notify, Reactor};
@@ -31,7 +31,6 @@ const TRANSACTIONAL: std::ops::Range<usize> = 2..4;
 const FIRST_ID: i64 = 1000;
 /// When the first life begins.
 const BEGIN_MS: i64 = 1_700_000_000_000;
-const DIR: &str = "data";
 
 /// A batch that was appended.
 #[derive(Clone)]
@@ -668,16 +667,6 @@ async fn check_partition(core: &Core, slot: Slot, model: &mut Model, context: &s
             expect_duplicate(core, slot, sent, &format!("{context}, producer {producer}")).await;
         }
     }
-}
-
-fn empty_disk() -> Image {
-    let sim = Sim::new(SimConfig::default());
-    let reactor = Reactor::new(sim.io());
-    reactor.block_on(async {
-        reactor.create_dir(Path::new(DIR)).await.unwrap();
-        reactor.sync_dir(Path::new("")).await.unwrap();
-    });
-    sim.crash(Crash::Power, 0)
 }
 
 /// One life on an image, as far as it gets. True when it was not cut short.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::Path;
 
+use engine::io::sim::{Crash, Image, Sim, SimConfig};
 use engine::limits::Limits;
 use engine::reactor::Reactor;
 use engine::{
@@ -27,6 +28,20 @@ impl Random {
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
+}
+
+/// The data directory of stores on a simulated disk.
+pub(crate) const DIR: &str = "data";
+
+/// A simulated disk with nothing but the data directory.
+pub(crate) fn empty_disk() -> Image {
+    let sim = Sim::new(SimConfig::default());
+    let reactor = Reactor::new(sim.io());
+    reactor.block_on(async {
+        reactor.create_dir(Path::new(DIR)).await.unwrap();
+        reactor.sync_dir(Path::new("")).await.unwrap();
+    });
+    sim.crash(Crash::Power, 0)
 }
 
 pub(crate) fn batch(random: &mut Random, records: usize, value_bytes: usize) -> Vec<u8> {

@@ -9,8 +9,8 @@ use wire::error::ErrorCode;
 
 use crate::api::Request;
 use crate::coordinator::{LogTopic, partition_of};
-use crate::group::Groups;
 use crate::group::answers::Answer;
+use crate::group::{Caller, Groups};
 use crate::services::Services;
 use crate::shard::Shard;
 use crate::state_machine::{Effects, Now, Ticket};
@@ -72,6 +72,11 @@ fn owner(shard: &Shard, group_id: &str) -> Result<Owner, ErrorCode> {
 /// Decodes a request that has been decoded before, on another core.
 pub(super) fn again<'a, M: Message<'a>>(request: &'a Request) -> M {
     request.decode().expect("the same bytes have been decoded before")
+}
+
+/// Who asks, with what a new member would need.
+pub(super) fn caller<'a>(request: &'a Request, client_host: &'a str, new_member: &'a str) -> Caller<'a> {
+    Caller { client_id: request.client_id().unwrap_or_default(), client_host, version: request.version, new_member }
 }
 
 /// A client's address as Java shows it, which is how it stands in records and descriptions.

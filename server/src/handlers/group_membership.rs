@@ -16,10 +16,9 @@ use wire::messages::{
     SyncGroupRequest, SyncGroupResponse,
 };
 
-use super::group_calls::{again, ask, random_uuid, shown_host};
+use super::group_calls::{again, ask, caller, random_uuid, shown_host};
 use crate::api::{Request, RequestError};
 use crate::connection::responses::Reply;
-use crate::group::Caller;
 use crate::group::answers::{Answer, JoinAnswer, SyncAnswer};
 use crate::shard::Shard;
 
@@ -39,12 +38,7 @@ pub async fn handle_join(shard: Shard, request: Request) -> Result<Reply, Reques
         let new_member = random_uuid(|| shard.reactor().random());
         let (own, client_host) = (request.clone(), shown_host(request.peer.ip()));
         let answer = ask(&shard, asked.group_id, move |groups, now, ticket, effects| {
-            let caller = Caller {
-                client_id: own.client_id().unwrap_or_default(),
-                client_host: &client_host,
-                version: own.version,
-                new_member: &new_member,
-            };
+            let caller = caller(&own, &client_host, &new_member);
             groups.join(&again(&own), &caller, (now, ticket), effects);
         });
         match answer.await {

@@ -94,21 +94,6 @@ impl Running {
         self.deadline = Instant::now() + STEP_TIMEOUT;
     }
 
-    /// Waits for a line that begins with `prefix` and returns what follows it.
-    pub fn wait_for_prefix(&mut self, prefix: &str) -> String {
-        loop {
-            match self.lines.recv_timeout(self.deadline.saturating_duration_since(Instant::now())) {
-                Ok(line) => self.seen.push(line),
-                Err(RecvTimeoutError::Timeout) => self.fail(&format!("did not print {prefix}… in time")),
-                Err(RecvTimeoutError::Disconnected) => self.fail(&format!("ended before it printed {prefix}…")),
-            }
-            if let Some(rest) = self.seen.last().and_then(|line| line.strip_prefix(prefix)) {
-                self.deadline = Instant::now() + STEP_TIMEOUT;
-                return rest.to_owned();
-            }
-        }
-    }
-
     /// What it does within `timeout`. Its deadline counts from its last line.
     ///
     /// # Panics

@@ -101,6 +101,14 @@ mod tests {
     }
 
     #[test]
+    fn features_that_begin_at_0_are_told_from_version_4_on() {
+        let image = Image::new("cluster", 1, 1, Arc::default());
+        let told = |version| answer(&image, version).supported_features.iter().map(|f| f.name).collect::<Vec<_>>();
+        assert_eq!(told(3), ["metadata.version"]);
+        assert_eq!(told(4), ["metadata.version", "group.version", "transaction.version"]);
+    }
+
+    #[test]
     fn a_refusal_can_be_read_by_a_client_of_any_version() {
         let mut out = Vec::new();
         refuse_version(&mut out, 7).unwrap();

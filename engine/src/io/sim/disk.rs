@@ -5,7 +5,7 @@
 //! choice of the rest.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
@@ -32,6 +32,14 @@ pub(super) struct Disk {
     /// Bytes that all files may take together, in whole blocks.
     pub(super) capacity_bytes: Option<u64>,
     used: Rc<Cell<u64>>,
+    /// Renames from one directory to another: a crash keeps or loses both changes.
+    moves: Vec<Move>,
+}
+
+/// A rename to another directory, as the changes that it made in both.
+struct Move {
+    from: (DirRef, u64),
+    to: (DirRef, u64),
 }
 
 pub(super) type DirRef = Rc<RefCell<Dir>>;
@@ -87,7 +95,7 @@ impl Disk {
     pub(super) fn new(image: &Image, capacity_bytes: Option<u64>) -> Disk {
         let used = Rc::new(Cell::new(0));
         let root = dir_of(&image.root, &used);
-        Disk { root, capacity_bytes, used }
+        Disk { root, capacity_bytes, used, moves: Vec::new() }
     }
 
     pub(super) fn open(&mut self, path: &Path, how: Open) -> Result<FileRef, Errno> {
@@ -132,13 +140,12 @@ impl Disk {
         Ok(())
     }
 
-    /// Within one directory only, as if each were a mount of its own: a rename across directories would be two changes that
-    /// a crash must keep or lose together.
+    /// Directories keep their place: only files go from one to another.
     pub(super) fn rename(&mut self, from: &Path, to: &Path) -> Result<(), Errno> {
         let (dir, from) = self.parent(from)?;
         let (to_dir, to) = self.parent(to)?;
         if !Rc::ptr_eq(&dir, &to_dir) {
-            return Err(-libc::EXDEV);
+            return self.move_file((dir, from), (to_dir, to));
         }
         let mut dir = dir.borrow_mut();
         let moved = dir.names.get(from).ok_or(-libc::ENOENT)?;
@@ -154,6 +161,20 @@ impl Disk {
             (Node::Dir(_), Some(Node::Dir(_))) => return Err(-libc::ENOTEMPTY),
         }
         dir.change(NameChange::Rename { from: from.to_owned(), to: to.to_owned() });
+        Ok(())
+    }
+
+    fn move_file(&mut self, from: (DirRef, &OsStr), to: (DirRef, &OsStr)) -> Result<(), Errno> {
+        let node = from.0.borrow().names.get(from.1).cloned().ok_or(-libc::ENOENT)?;
+        match (&node, to.0.borrow().names.get(to.1)) {
+            (Node::Dir(_), _) => return Err(-libc::EXDEV),
+            (_, Some(Node::Dir(_))) => return Err(-libc::EISDIR),
+            (_, Some(Node::File(replaced))) => replaced.borrow_mut().unlinked(),
+            (_, None) => {}
+        }
+        let linked = to.0.borrow_mut().change(NameChange::Link(to.1.to_owned(), node));
+        let unlinked = from.0.borrow_mut().change(NameChange::Unlink(from.1.to_owned()));
+        self.moves.push(Move { from: (from.0, unlinked), to: (to.0, linked) });
         Ok(())
     }
 
@@ -193,10 +214,34 @@ impl Disk {
 
     /// What is found after a crash. The same seed makes the same choice.
     pub(super) fn crash(&self, crash: Crash, random: &mut Random) -> Image {
-        let ImageNode::Dir(root) = crash_dir(&self.root.borrow(), crash, random) else {
+        let kept = self.keep_moves(random);
+        let ImageNode::Dir(root) = crash_dir(&self.root, crash, &kept, random) else {
             unreachable!("the root is a directory")
         };
         Image { root }
+    }
+
+    /// The number of changes that a crash keeps in directories which files were moved from or to. Where one of them keeps
+    /// a move the other one does, with all that came before it there.
+    fn keep_moves(&self, random: &mut Random) -> Kept {
+        let mut kept = Kept::new();
+        for (dir, _) in self.moves.iter().flat_map(|moved| [&moved.from, &moved.to]) {
+            kept.entry(Rc::as_ptr(dir)).or_insert_with(|| dir.borrow().keep_some(random));
+        }
+        let mut has_changed = true;
+        while has_changed {
+            has_changed = false;
+            for Move { from, to } in &self.moves {
+                let keeps = |kept: &Kept, (dir, number): &(DirRef, u64)| *number < kept[&Rc::as_ptr(dir)];
+                let (from_keeps, to_keeps) = (keeps(&kept, from), keeps(&kept, to));
+                if from_keeps != to_keeps {
+                    let (dir, number) = if from_keeps { to } else { from };
+                    kept.insert(Rc::as_ptr(dir), number + 1);
+                    has_changed = true;
+                }
+            }
+        }
+        kept
     }
 
     fn parent<'a>(&self, path: &'a Path) -> Result<(DirRef, &'a OsStr), Errno> {
@@ -219,21 +264,25 @@ fn dir_of(names: &BTreeMap<OsString, ImageNode>, used: &Rc<Cell<u64>>) -> DirRef
     Rc::new(RefCell::new(dir))
 }
 
-fn crash_dir(dir: &Dir, crash: Crash, random: &mut Random) -> ImageNode {
+/// For some directories: the number below which a crash keeps their changes.
+type Kept = HashMap<*const RefCell<Dir>, u64>;
+
+fn crash_dir(dir: &DirRef, crash: Crash, kept: &Kept, random: &mut Random) -> ImageNode {
+    let upto = kept.get(&Rc::as_ptr(dir)).copied();
+    let dir = dir.borrow();
     let names = match crash {
         Crash::Process => dir.names.clone(),
         Crash::Power => {
-            // A file system's journal keeps a directory's changes in order: some of them, from the first on, have made it.
-            let kept = random.between(0, dir.pending.len() as u64) as usize;
+            let upto = upto.unwrap_or_else(|| dir.keep_some(random));
             let mut names = dir.durable.clone();
-            for (_, change) in &dir.pending[..kept] {
+            for (_, change) in dir.pending.iter().filter(|(number, _)| *number < upto) {
                 apply(&mut names, change.clone());
             }
             names
         }
     };
     let image = |node: &Node, random: &mut Random| match node {
-        Node::Dir(dir) => crash_dir(&dir.borrow(), crash, random),
+        Node::Dir(dir) => crash_dir(dir, crash, kept, random),
         Node::File(file) => ImageNode::File(file.borrow().crash(crash, random)),
     };
     ImageNode::Dir(names.iter().map(|(name, node)| (name.clone(), image(node, random))).collect())
@@ -256,10 +305,19 @@ fn apply(names: &mut BTreeMap<OsString, Node>, change: NameChange) {
 }
 
 impl Dir {
-    fn change(&mut self, change: NameChange) {
+    /// Returns the number of the change.
+    fn change(&mut self, change: NameChange) -> u64 {
         apply(&mut self.names, change.clone());
         self.pending.push((self.next, change));
         self.next += 1;
+        self.next - 1
+    }
+
+    /// Below which number a crash keeps changes. A file system's journal keeps them in order: some of them, from the first
+    /// on, have made it.
+    fn keep_some(&self, random: &mut Random) -> u64 {
+        let pending = self.pending.len() as u64;
+        self.next - pending + random.between(0, pending)
     }
 
     /// The number that a sync which begins now makes everything below durable.

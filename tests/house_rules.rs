@@ -26,6 +26,7 @@ const ENGINE_LAYERS: &[&[&str]] = &[
     &[
         "store",
         "commit",
+        "spares",
         "gather",
         "direct",
         "join",

@@ -158,6 +158,11 @@ impl Store {
         }
         all(unsynced.values().map(|(file, _)| Box::pin(async move { reactor.fdatasync(file).await }) as _).collect())
             .await?;
+        for (&(slot, base), (_, written)) in unsynced {
+            if written.seals {
+                self.remove_reused_marker(slot, base).await?;
+            }
+        }
         let mut state = self.state_mut();
         for (&(slot, base), (_, written)) in unsynced {
             let Some(partition) = state.partition_mut(slot) else { continue };
@@ -170,6 +175,22 @@ impl Store {
             partition.log.forget_flushed_tail();
         }
         Ok(())
+    }
+
+    /// A segment in a file that had been another's has been cut to its length: there is nothing else in the file now.
+    async fn remove_reused_marker(&self, slot: Slot, base: i64) -> io::Result<()> {
+        let _turn = self.shared.names_turn.enter().await;
+        let marker = {
+            let mut state = self.state_mut();
+            let Some(partition) = state.partition_mut(slot) else { return Ok(()) };
+            let Some(at) = partition.log.find_base(base) else { return Ok(()) };
+            let was_reused = std::mem::take(&mut partition.log.segments[at].reused);
+            was_reused.then(|| segment::reused_path(&partition.log.dir, base))
+        };
+        match marker {
+            Some(marker) => self.shared.reactor.remove_file(&marker).await,
+            None => Ok(()),
+        }
     }
 
     /// Writes the producer states that were taken when the segments up to the one after `base` began: what they count
@@ -395,6 +416,7 @@ impl State {
                 data_off: 0,
                 data_len: 0,
                 batch_pos: end,
+                digest: 0,
                 batch_offset: newest.offset,
                 // Bytes beyond one block are in newer groups, with their offsets.
                 end_offset: if end == newest.pos { newest.offset } else { base },

@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
+use std::path::Path;
 use std::pin::Pin;
 use std::task::Poll;
 
@@ -21,6 +22,7 @@ use crate::join::{all, first};
 use crate::log::Mark;
 use crate::reactor::Reactor;
 use crate::segment::{self, Segment};
+use crate::spares::Spare;
 use crate::store::{Durability, Health, Slot, State, Store};
 
 /// What one turn of the loop makes durable.
@@ -278,24 +280,8 @@ impl Store {
     /// disk is full: appends are refused meanwhile, and accepted again by themselves.
     pub(crate) async fn segment_file(&self, slot: Slot, base: i64, end: u64) -> io::Result<Option<File>> {
         let reactor = &self.shared.reactor;
-        let found = {
-            let state = self.state();
-            let Some(partition) = state.partition(slot) else { return Ok(None) };
-            let Some(at) = partition.log.find_base(base) else { return Ok(None) };
-            let segment = &partition.log.segments[at];
-            if let Some(file) = &segment.file
-                && segment.allocated >= end
-            {
-                return Ok(Some(file.clone()));
-            }
-            let doubled = (2 * segment.end_pos).min(segment.end_pos + state.options.limits.segment_allocate_bytes);
-            let ahead = Segment::block_ceil(doubled.min(partition.config.segment_bytes).max(end));
-            // A reader opens a segment as it is; its length means something once it is sealed.
-            let ahead = (end > segment.allocated).then_some(ahead);
-            (segment.file.clone(), ahead)
-        };
-        let (file, ahead) = found;
-        let file = match file {
+        let open = self.state().partition(slot).and_then(|p| p.log.segments[p.log.find_base(base)?].file.clone());
+        let file = match open {
             Some(file) => file,
             None => {
                 let open = async || self.open_segment(slot, base, end > 0).await;
@@ -303,16 +289,25 @@ impl Store {
                 file
             }
         };
-        let allocated = match ahead {
-            Some(ahead) => self.when_there_is_space(async || allocate(reactor, &file, ahead, end).await).await?,
-            None => 0,
+        let ahead = {
+            let state = self.state();
+            let Some(partition) = state.partition(slot) else { return Ok(None) };
+            let Some(at) = partition.log.find_base(base) else { return Ok(None) };
+            let segment = &partition.log.segments[at];
+            // A reader opens a segment as it is; its length means something once it is sealed.
+            if segment.allocated >= end {
+                return Ok(Some(file));
+            }
+            let doubled = (2 * segment.end_pos).min(segment.end_pos + state.options.limits.segment_allocate_bytes);
+            Segment::block_ceil(doubled.min(partition.config.segment_bytes).max(end))
         };
+        let allocated = self.when_there_is_space(async || allocate(reactor, &file, ahead, end).await).await?;
         let mut state = self.state_mut();
         let Some(partition) = state.partition_mut(slot) else { return Ok(None) };
         let Some(at) = partition.log.find_base(base) else { return Ok(None) };
         let segment = &mut partition.log.segments[at];
         segment.allocated = segment.allocated.max(allocated);
-        Ok(Some(segment.file.get_or_insert(file).clone()))
+        Ok(Some(file))
     }
 
     /// Opens a segment's file; makes it when the caller is going to write. None when the segment is gone.
@@ -320,15 +315,51 @@ impl Store {
         let reactor = &self.shared.reactor;
         let _turn = self.shared.names_turn.enter().await;
         let dir = match self.state().partition(slot) {
-            Some(partition) if partition.log.find_base(base).is_some() => partition.log.dir.clone(),
-            _ => return Ok(None),
+            Some(partition) => match partition.log.find_base(base) {
+                // Another task has opened it meanwhile.
+                Some(at) if partition.log.segments[at].file.is_some() => {
+                    return Ok(partition.log.segments[at].file.clone());
+                }
+                Some(_) => partition.log.dir.clone(),
+                None => return Ok(None),
+            },
+            None => return Ok(None),
         };
-        let how = Open { direct: true, create, write: true, ..Open::default() };
-        let file = reactor.open(&segment::log_path(&dir, base), how).await?;
+        let spare = if create { self.place_spare(&dir, base).await? } else { None };
+        let reused = spare.is_some();
+        let (file, allocated) = match spare {
+            Some(spare) => (spare.file, Segment::block_floor(spare.bytes)),
+            None => {
+                let how = Open { direct: true, create, write: true, ..Open::default() };
+                (reactor.open(&segment::log_path(&dir, base), how).await?, 0)
+            }
+        };
         if create {
             reactor.sync_dir(&dir).await?;
         }
+        let mut state = self.state_mut();
+        let Some(partition) = state.partition_mut(slot) else { return Ok(None) };
+        let Some(at) = partition.log.find_base(base) else { return Ok(None) };
+        let segment = &mut partition.log.segments[at];
+        segment.file = Some(file.clone());
+        segment.reused = reused;
+        segment.allocated = segment.allocated.max(allocated);
         Ok(Some(file))
+    }
+
+    /// Gives a segment's name to a spare file, if there is one, and says so beside it.
+    async fn place_spare(&self, dir: &Path, base: i64) -> io::Result<Option<Spare>> {
+        let reactor = &self.shared.reactor;
+        let Some(spare) = self.shared.spares.take() else { return Ok(None) };
+        let marker = segment::reused_path(dir, base);
+        reactor.open(&marker, Open { create: true, write: true, ..Open::default() }).await?;
+        if reactor.rename(&spare.path, &segment::log_path(dir, base)).await.is_ok() {
+            return Ok(Some(spare));
+        }
+        // The partition is on a file system of its own.
+        reactor.remove_file(&marker).await?;
+        reactor.remove_file(&spare.path).await?;
+        Ok(None)
     }
 
     /// Writes blocks of a segment that no commit or checkpoint has made durable yet. Where the file system does not set
@@ -344,6 +375,9 @@ impl Store {
                 Err(error) if is_full(&error) => {
                     if let Some(failed) = self.failure() {
                         return Err(failed.into());
+                    }
+                    if self.discard_spares(u64::MAX).await? {
+                        continue;
                     }
                     self.state_mut().note_full_disk();
                     let again_ns = self.shared.reactor.now_ns() + FULL_DISK_PAUSE_NS;

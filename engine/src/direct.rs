@@ -25,6 +25,8 @@ pub(crate) struct Direct {
     pub(crate) batch_pos: u64,
     /// Offset of that batch's first record.
     pub(crate) batch_offset: i64,
+    /// Digest of the gathering commit's batches ([`crate::journal::digest`]).
+    pub(crate) digest: u32,
 }
 
 /// Blocks to be written to a segment.
@@ -52,7 +54,7 @@ impl Direct {
         let pos0 = Segment::block_floor(end);
         assert_eq!(pos0 + rest.len() as u64, end);
         writer.append(rest);
-        Direct { segment_base, writer, pos0, written: pos0, batch_pos: end, batch_offset: segment_base }
+        Direct { segment_base, writer, pos0, written: pos0, batch_pos: end, batch_offset: segment_base, digest: 0 }
     }
 
     /// Position in the segment after the last byte.

@@ -17,7 +17,7 @@
 //! Records lie in the journal as clients sent them, so a client could send what looks like a group. Every group therefore
 //! carries a random number, the salt, that was drawn when the store was opened and stands in the files' names.
 
-use crate::limits::BLOCK_BYTES;
+use crate::limits::{BLOCK_BYTES, MIN_BATCH_BYTES};
 
 /// Bytes of a group before its data.
 pub const GROUP_HEADER_BYTES: usize = 64;
@@ -76,6 +76,9 @@ pub struct Entry {
     pub data_len: u32,
     /// Position of the first batch of this commit: a batch boundary at or before the segment's end.
     pub batch_pos: u64,
+    /// Of a [`EntryKind::Direct`] entry: which batches lie between `batch_pos` and the segment's end ([`digest`]). 0 where
+    /// it is not said.
+    pub digest: u32,
     /// The offset of that batch's first record.
     pub batch_offset: i64,
     /// The offset after the last record.
@@ -115,7 +118,8 @@ impl Entry {
         out.extend_from_slice(&self.pos.to_le_bytes());
         out.extend_from_slice(&self.data_off.to_le_bytes());
         out.extend_from_slice(&self.data_len.to_le_bytes());
-        out.extend_from_slice(&self.batch_pos.to_le_bytes());
+        // A position in a segment takes the lower half of its field; the upper half was zero before there were digests.
+        out.extend_from_slice(&(self.batch_pos | u64::from(self.digest) << 32).to_le_bytes());
         out.extend_from_slice(&self.batch_offset.to_le_bytes());
         out.extend_from_slice(&self.end_offset.to_le_bytes());
         out.extend_from_slice(&self.log_start.to_le_bytes());
@@ -137,7 +141,8 @@ impl Entry {
             pos: u64::from_le_bytes(fields.take()),
             data_off: u32::from_le_bytes(fields.take()),
             data_len: u32::from_le_bytes(fields.take()),
-            batch_pos: u64::from_le_bytes(fields.take()),
+            batch_pos: u64::from(u32::from_le_bytes(fields.take())),
+            digest: u32::from_le_bytes(fields.take()),
             batch_offset: i64::from_le_bytes(fields.take()),
             end_offset: i64::from_le_bytes(fields.take()),
             log_start: i64::from_le_bytes(fields.take()),
@@ -147,6 +152,20 @@ impl Entry {
         (data_fits && entry.batch_pos <= end_pos && entry.segment_base >= 0 && entry.end_offset >= entry.segment_base)
             .then_some(entry)
     }
+}
+
+/// What a sequence of batches is known by: the CRC-32C of their headers, each with what came before it. A header holds the
+/// checksum of its batch, so two sequences with the same digest are the same. `before` is 0 at the first batch, and the result
+/// is never 0.
+///
+/// The blocks of a commit that a crash has cut short may hold something older: a segment's file may have been another's
+/// ([`crate::spares`]), and batches of that one hold by themselves.
+#[must_use]
+pub fn digest(before: u32, batch: &[u8]) -> u32 {
+    let mut bytes = [0; 4 + MIN_BATCH_BYTES];
+    bytes[..4].copy_from_slice(&before.to_le_bytes());
+    bytes[4..].copy_from_slice(&batch[..MIN_BATCH_BYTES]);
+    wire::batch::crc32c(&bytes).max(1)
 }
 
 /// The bytes of a group's header; `crc` covers what [`group_crc`] says.
@@ -275,6 +294,7 @@ mod tests {
             data_off,
             data_len,
             batch_pos: 8192,
+            digest: 0xfeed_beef,
             batch_offset: 110,
             end_offset: 120,
             log_start: 50,

@@ -25,6 +25,7 @@ pub mod read;
 pub mod recovery;
 mod retention;
 mod segment;
+mod spares;
 pub mod store;
 mod transactions;
 

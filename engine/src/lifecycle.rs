@@ -11,7 +11,7 @@ use crate::commit::StoreFailed;
 use crate::compaction;
 use crate::gather::FullChunk;
 use crate::index::Index;
-use crate::io::Open;
+use crate::io::{File, Open};
 use crate::journal::PartitionKey;
 use crate::log::Log;
 use crate::partition::{Partition, PartitionConfig, Placed};
@@ -34,10 +34,12 @@ pub struct PartitionSpec {
 }
 
 /// Directories of deleted partitions.
-#[derive(Debug, Default)]
+#[derive(Default)]
 #[must_use = "their files are still there"]
 pub struct Unnamed {
     dirs: Vec<PathBuf>,
+    /// Segments in them that were open, with their length.
+    open: Vec<(PathBuf, File, u64)>,
 }
 
 /// Directories renamed in one turn, and made durable by one sync of their parent. Others wait for the turn meanwhile.
@@ -251,10 +253,16 @@ impl Store {
         reactor.sync_dir(&data_dir).await?;
         let mut state = self.state_mut();
         for (slot, doomed) in renamed {
-            let partition = state.partitions[slot as usize].take();
-            if let Some(direct) = partition.and_then(|partition| partition.direct) {
-                state.direct_partitions -= 1;
-                state.cached.push_back(FullChunk { writer: direct.writer, slots: Vec::new() });
+            if let Some(mut partition) = state.partitions[slot as usize].take() {
+                if let Some(direct) = partition.direct.take() {
+                    state.direct_partitions -= 1;
+                    state.cached.push_back(FullChunk { writer: direct.writer, slots: Vec::new() });
+                }
+                for Segment { base, file, end_pos, .. } in partition.log.segments.drain(..) {
+                    state.unsynced_segments.remove(&(slot, base));
+                    let path = segment::log_path(&doomed, base);
+                    unnamed.open.extend(file.map(|file| (path, file, end_pos)));
+                }
             }
             unnamed.dirs.push(doomed);
         }
@@ -264,6 +272,9 @@ impl Store {
     /// Removes the files of deleted partitions. All are tried; the result is the first failure.
     pub async fn remove_unnamed(&self, unnamed: Unnamed) -> io::Result<()> {
         let mut result = Ok(());
+        for (path, file, bytes) in unnamed.open {
+            result = result.and(self.retire_file(&path, Some(file), bytes).await);
+        }
         for doomed in unnamed.dirs {
             result = result.and(recovery::remove_tree(&self.shared.reactor, &doomed).await);
         }
@@ -299,19 +310,24 @@ impl Store {
         let reactor = &self.shared.reactor;
         let _turn = self.shared.names_turn.enter().await;
         let (removed, dir, start) = {
-            let mut state = self.state_mut();
-            let Some(partition) = state.live_mut(slot) else { return Ok(None) };
+            let state = &mut *self.state_mut();
+            let partition = state.partitions.get_mut(slot as usize).and_then(Option::as_deref_mut);
+            let Some(partition) = partition.filter(|p| !p.deleted) else {
+                return Ok(None);
+            };
             let log = &mut partition.log;
             let behind = |s: &Segment| s.sealed && s.end_offset <= log.durable_start;
             let keep = log.segments.iter().take_while(|s| behind(s)).count();
             let removed = log.remove_before(keep);
             partition.transactions.remove_before(log.segments[0].base);
+            for Segment { base, .. } in &removed {
+                state.unsynced_segments.remove(&(slot, *base));
+            }
             (removed, log.dir.clone(), log.log_start)
         };
-        for Segment { base, .. } in removed {
-            let paths =
-                [segment::log_path(&dir, base), segment::producers_path(&dir, base), segment::aborted_path(&dir, base)];
-            for path in paths {
+        for Segment { base, file, end_pos, .. } in removed {
+            self.retire_file(&segment::log_path(&dir, base), file, end_pos).await?;
+            for path in [segment::producers_path(&dir, base), segment::aborted_path(&dir, base)] {
                 match reactor.remove_file(&path).await {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                     _ => {}
@@ -334,6 +350,7 @@ impl Store {
         self.shared.work.notify();
         self.wait_commit(newest).await?;
         self.checkpoint(true).await?;
+        self.discard_spares(u64::MAX).await?;
         // What segments do not hold, less than a block each, is on the disk now in either class.
         if is_unsynced { self.carry().await } else { Ok(()) }
     }

@@ -32,13 +32,14 @@ use crate::cache::Slice;
 use crate::checkpoint::{checksummed, write_file};
 use crate::compaction::finish_replacements;
 use crate::io::{File, Open};
-use crate::journal::{EntryKind, PartitionKey};
+use crate::journal::{self, EntryKind, PartitionKey};
 use crate::journal_files::{JournalName, journal_dir};
 use crate::journal_reader::{Patch, read_journal};
 use crate::limits::{BLOCK_BYTES, Limits};
 use crate::reactor::Reactor;
 use crate::read::{Scan, batches, one_chunk};
 use crate::segment;
+use crate::spares::make_spare_dir;
 
 /// The file, in a partition's directory, that names its topic id; Kafka's own name and format.
 pub(crate) const PARTITION_METADATA: &str = "partition.metadata";
@@ -98,6 +99,7 @@ pub async fn recover(reactor: &Reactor, dir: &Path, limits: &Limits) -> io::Resu
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
+    make_spare_dir(reactor, dir).await?;
     reactor.sync_dir(dir).await?;
     let clean = take_clean_marker(reactor, dir).await?;
 
@@ -229,6 +231,8 @@ impl Target {
             entries.iter().filter_map(|entry| segment::base_of(entry.name.to_str()?)).collect();
         let snapshots: BTreeSet<i64> =
             entries.iter().filter_map(|entry| segment::producers_base_of(entry.name.to_str()?)).collect();
+        let reused: BTreeSet<i64> =
+            entries.iter().filter_map(|entry| segment::reused_base_of(entry.name.to_str()?)).collect();
         let known_start = patches.iter().map(|p| p.entry.log_start).max();
         let mut log_start = known_start.or_else(|| on_disk.first().copied()).unwrap_or(0);
         let mut ends: BTreeMap<i64, End> = BTreeMap::new();
@@ -280,7 +284,17 @@ impl Target {
                     remarks.push(format!("{}: removed segment {base}, of which nothing was committed", self.name()));
                 }
             }
-            None => ends = self.scan_unknown(reactor, limits, &on_disk, remarks).await?,
+            None if reused.is_empty() => ends = self.scan_unknown(reactor, limits, &on_disk, remarks).await?,
+            None => {
+                return Err(damage(format!(
+                    "no journal says where the segments {reused:?} end, whose files were used before; without their \
+                     .reused files they are taken as far as there are batches"
+                )));
+            }
+        }
+        for &base in &reused {
+            // Every segment has been cut to its length.
+            reactor.remove_file(&segment::reused_path(&self.dir, base)).await?;
         }
         if let Some(&first) = on_disk.first()
             && first > log_start
@@ -337,8 +351,8 @@ impl Target {
     ) -> io::Result<End> {
         let path = segment::log_path(&self.dir, base);
         let file = reactor.open(&path, Open { create: true, write: true, ..Open::default() }).await?;
-        // Where the blocks begin that need proof, if any do.
-        let mut doubtful: Option<End> = None;
+        // What needs proof.
+        let mut doubtful: Vec<Doubt> = Vec::new();
         let before = reactor.file_len(&file).await?;
         // A hole would read as zeros.
         covered(patches, base, before)
@@ -350,12 +364,13 @@ impl Target {
                 reactor.write_at(&file, entry.pos, bytes).await?;
             }
             if patch.unproven && entry.kind == EntryKind::Direct {
-                let first = End { pos: entry.batch_pos, offset: entry.batch_offset };
-                doubtful = Some(doubtful.filter(|d| d.pos <= first.pos).unwrap_or(first));
+                let from = End { pos: entry.batch_pos, offset: entry.batch_offset };
+                doubtful.push(Doubt { from, to: entry.end_pos(), digest: entry.digest });
             }
         }
-        if let Some(from) = doubtful {
-            let checked = check_batches(reactor, &file, base, from, end.pos, Gaps::Refused, limits).await?;
+        doubtful.sort_unstable_by_key(|doubt| (doubt.from.pos, doubt.to));
+        if let Some(&Doubt { from, .. }) = doubtful.first() {
+            let checked = check_batches(reactor, &file, base, from, end.pos, Gaps::Refused, &doubtful, limits).await?;
             if checked.pos < end.pos {
                 remarks.push(format!(
                     "{}: cut {} bytes of an unacknowledged commit at offset {}",
@@ -398,7 +413,8 @@ impl Target {
             let path = segment::log_path(&self.dir, base);
             let file = reactor.open(&path, Open { write: true, ..Open::default() }).await?;
             let len = reactor.file_len(&file).await?;
-            let end = check_batches(reactor, &file, base, End { pos: 0, offset: base }, len, gaps, limits).await?;
+            let begin = End { pos: 0, offset: base };
+            let end = check_batches(reactor, &file, base, begin, len, gaps, &[], limits).await?;
             if end.pos < len && Some(&base) == bases.last() {
                 remarks.push(format!("{}: segment {base} ends at {} of {len} bytes", self.name(), end.pos));
                 reactor.truncate(&file, end.pos).await?;
@@ -460,7 +476,17 @@ enum Gaps {
     Taken,
 }
 
-/// Walks batches from `from`, a boundary, and returns where they stop holding: at position `end` if all is well.
+/// Batches of one commit, of which its group says what they are and nobody that they are on the disk.
+#[derive(Debug, Clone, Copy)]
+struct Doubt {
+    from: End,
+    to: u64,
+    digest: u32,
+}
+
+/// Walks batches from `from`, a boundary, and returns where they stop holding: at position `end` if all is well. Those of a
+/// doubtful commit, in the order of their ends, hold together or not at all.
+#[allow(clippy::too_many_arguments)]
 async fn check_batches(
     reactor: &Reactor,
     file: &File,
@@ -468,9 +494,15 @@ async fn check_batches(
     from: End,
     end: u64,
     gaps: Gaps,
+    doubtful: &[Doubt],
     limits: &Limits,
 ) -> io::Result<End> {
+    let mut at = from;
+    // Up to here there is no doubt.
     let mut good = from;
+    let mut doubtful = doubtful.iter().peekable();
+    // Where the commit begins that is being walked through, and the digest of what it has had.
+    let mut begun: Option<(u64, u32)> = None;
     let mut scan = Scan::starting_at(file.clone(), base, from.pos, end, limits.chunk_bytes);
     loop {
         let piece = match scan.next(reactor).await {
@@ -479,15 +511,31 @@ async fn check_batches(
             Err(error) => return Err(error),
         };
         let Some((pos, bytes)) = piece else { return Ok(good) };
-        for (at, batch) in batches(bytes.as_bytes()) {
+        for (in_piece, batch) in batches(bytes.as_bytes()) {
             let follows = match gaps {
-                Gaps::Refused => batch.base_offset() == good.offset && holds(&batch),
-                Gaps::Taken => batch.base_offset() >= good.offset && holds_compacted(&batch),
+                Gaps::Refused => batch.base_offset() == at.offset && holds(&batch),
+                Gaps::Taken => batch.base_offset() >= at.offset && holds_compacted(&batch),
             };
             if !follows {
                 return Ok(good);
             }
-            good = End { pos: pos + (at + batch.total_len()) as u64, offset: batch.last_offset() + 1 };
+            let begins = at.pos;
+            at = End { pos: pos + (in_piece + batch.total_len()) as u64, offset: batch.last_offset() + 1 };
+            let Some(doubt) = doubtful.peek().filter(|doubt| doubt.from.pos <= begins) else {
+                good = at;
+                continue;
+            };
+            let before = begun.filter(|(from, _)| *from == doubt.from.pos).map_or(0, |(_, digest)| digest);
+            let digest = journal::digest(before, batch.bytes());
+            begun = Some((doubt.from.pos, digest));
+            // A commit that closes a segment may say the same again.
+            while let Some(doubt) = doubtful.next_if(|doubt| doubt.from.pos <= begins && doubt.to <= at.pos) {
+                // Earlier versions have not said the digest.
+                if doubt.to < at.pos || (doubt.digest != 0 && doubt.digest != digest) {
+                    return Ok(good);
+                }
+                good = at;
+            }
         }
     }
 }

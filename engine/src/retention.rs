@@ -6,18 +6,27 @@ use std::io;
 use std::pin::pin;
 use std::task::Poll;
 
+use crate::join::first;
 use crate::log::Log;
 use crate::partition::PartitionConfig;
 use crate::store::{Health, Slot, Store};
 
 impl Store {
-    /// Applies retention to all partitions every `interval_ms`, for as long as the store lives. An error is one of the
-    /// disk: see [`Store::run`].
+    /// Applies retention to all partitions every `interval_ms`, and gives up spare files, for as long as the store lives. An
+    /// error is one of the disk: see [`Store::run`].
     pub async fn run_retention(&self, interval_ms: u64) -> io::Error {
+        let reactor = &self.shared.reactor;
+        let spares = &self.shared.spares;
+        let mut next_ns = reactor.now_ns() + interval_ms * 1_000_000;
         loop {
-            let next_ns = self.shared.reactor.now_ns() + interval_ms * 1_000_000;
-            self.shared.reactor.sleep_until(next_ns).await;
-            if let Err(error) = self.apply_retention().await {
+            let until_ns = spares.until_ns().map_or(next_ns, |spare_ns| spare_ns.min(next_ns));
+            first(reactor.sleep_until(until_ns), spares.came.wait()).await;
+            let mut result = self.discard_spares(reactor.now_ns()).await.map(|_| ());
+            if result.is_ok() && reactor.now_ns() >= next_ns {
+                result = self.apply_retention().await;
+                next_ns = reactor.now_ns() + interval_ms * 1_000_000;
+            }
+            if let Err(error) = result {
                 return self.fail(&error).into();
             }
         }

@@ -31,6 +31,8 @@ pub(crate) struct Segment {
     pub(crate) rolled: bool,
     /// Rolled, complete on disk and cut to its exact length.
     pub(crate) sealed: bool,
+    /// Its file was another's ([`crate::spares`]), and has not been cut to its length yet.
+    pub(crate) reused: bool,
     /// The open file; none before its first write or use.
     pub(crate) file: Option<File>,
     /// Its index; none for a segment of an earlier run until something asks.
@@ -55,6 +57,7 @@ impl Segment {
             allocated: 0,
             rolled: false,
             sealed: false,
+            reused: false,
             file: None,
             index: Some(Index::new()),
             first_timestamp_ms: None,
@@ -121,6 +124,12 @@ pub(crate) fn aborted_path(dir: &Path, base: i64) -> PathBuf {
     dir.join(format!("{base:020}.aborted"))
 }
 
+/// The name of the file that says that a segment's file holds more than the segment ([`crate::spares`]).
+#[must_use]
+pub(crate) fn reused_path(dir: &Path, base: i64) -> PathBuf {
+    dir.join(format!("{base:020}.reused"))
+}
+
 /// The base offset in a segment's file name, or `None` for any other name.
 #[must_use]
 pub(crate) fn base_of(name: &str) -> Option<i64> {
@@ -137,6 +146,12 @@ pub(crate) fn producers_base_of(name: &str) -> Option<i64> {
 #[must_use]
 pub(crate) fn aborted_base_of(name: &str) -> Option<i64> {
     parse_base(name.strip_suffix(".aborted")?)
+}
+
+/// The base offset in the name of a file that says so of a segment's, or `None` for any other name.
+#[must_use]
+pub(crate) fn reused_base_of(name: &str) -> Option<i64> {
+    parse_base(name.strip_suffix(".reused")?)
 }
 
 /// An offset as file names have it: twenty digits.

@@ -18,7 +18,7 @@ use crate::direct::{Direct, DirectDone, DirectWrite};
 use crate::gather::{FullChunk, Gather};
 use crate::io::File;
 use crate::join::Turnstile;
-use crate::journal::{Entry, EntryKind};
+use crate::journal::{Entry, EntryKind, digest};
 use crate::journal_files::JournalFiles;
 use crate::limits::{BLOCK_BYTES, Limits};
 use crate::pace::Pace;
@@ -27,6 +27,7 @@ use crate::producer::Sequence;
 use crate::reactor::{Notify, Reactor};
 use crate::read::Isolation;
 use crate::segment::Segment;
+use crate::spares::Spares;
 use crate::transactions::TransactionGuard;
 
 /// Index of a partition in its core's store.
@@ -74,6 +75,7 @@ pub(crate) struct Shared {
     /// Taken to open, make, rename or remove files of partitions by name. A name may be another partition's as soon as
     /// its directory was renamed, so whoever uses one makes sure in its turn that the partition is still there.
     pub(crate) names_turn: Turnstile,
+    pub(crate) spares: Spares,
 }
 
 /// Whether the store accepts appends.
@@ -130,6 +132,7 @@ impl Store {
     pub async fn open(reactor: Reactor, options: StoreOptions) -> std::io::Result<Store> {
         let salt = reactor.random();
         let journal = JournalFiles::open(&reactor, &options, salt).await?;
+        let spares = Spares::new(&options);
         let limits = &options.limits;
         let mut pool = ChunkPool::new(limits.chunk_bytes, limits.pool_bytes);
         let state = State {
@@ -164,6 +167,7 @@ impl Store {
             pressure: Notify::new(),
             checkpoint_turn: Turnstile::default(),
             names_turn: Turnstile::default(),
+            spares,
         };
         Ok(Store { shared: Rc::new(shared) })
     }
@@ -333,7 +337,7 @@ impl State {
             partition.in_gather = true;
             self.touched.push(slot);
             if let Some(direct) = &mut partition.direct {
-                (direct.batch_pos, direct.batch_offset) = (start.pos, base_offset);
+                (direct.batch_pos, direct.batch_offset, direct.digest) = (start.pos, base_offset, 0);
             }
         }
         partition.gathered_bytes += batch.total_len() as u64;
@@ -342,7 +346,9 @@ impl State {
 
         let slice = if direct {
             let direct = partition.direct.as_mut().expect("make_room prepared it");
-            direct.writer.append_with(batch.bytes(), finish)
+            let slice = direct.writer.append_with(batch.bytes(), finish);
+            direct.digest = digest(direct.digest, slice.as_bytes());
+            slice
         } else {
             if partition.last_chunk != self.gather.chunk_id() {
                 partition.last_chunk = self.gather.chunk_id();
@@ -359,6 +365,7 @@ impl State {
                 data_off: 0,
                 data_len: 0,
                 batch_pos: start.pos,
+                digest: 0,
                 batch_offset: base_offset,
                 end_offset: last_offset + 1,
                 log_start: partition.log.log_start,
@@ -404,12 +411,12 @@ impl State {
             if let Some((pos, bytes)) = direct.take_blocks() {
                 self.direct_writes.push(DirectWrite { slot, segment_base: direct.segment_base, pos, bytes });
             }
-            let first = (direct.batch_pos, direct.batch_offset);
+            let first = (direct.batch_pos, direct.batch_offset, direct.digest);
             let writer = self.take_append_chunk(oversize.then_some(len + BLOCK_BYTES))?;
             let partition = self.partitions[slot as usize].as_deref_mut().expect("evicting removes no partition");
             let full = partition.direct.take().expect("checked above");
             let mut next = Direct::start(full.segment_base, full.end(), full.rest().as_bytes(), writer);
-            (next.batch_pos, next.batch_offset) = first;
+            (next.batch_pos, next.batch_offset, next.digest) = first;
             partition.direct = Some(Box::new(next));
             self.cached.push_back(FullChunk { writer: full.writer, slots: vec![slot] });
             return Ok(true);
@@ -521,6 +528,7 @@ impl State {
             data_off: 0,
             data_len: 0,
             batch_pos: direct.batch_pos,
+            digest: direct.digest,
             batch_offset: direct.batch_offset,
             end_offset: partition.log.end_offset(),
             log_start: partition.log.log_start,

@@ -325,6 +325,14 @@ impl Io {
         }
     }
 
+    /// True when `file` is the only one of its clones, and the file has one name.
+    pub(crate) fn is_only_user(&self, file: &File) -> bool {
+        match &file.0 {
+            FileOf::Ring(file) => file.is_only_user(),
+            FileOf::Sim(file) => file.is_only_user(),
+        }
+    }
+
     pub(crate) async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         match self {
             Io::Ring(ring) => ring.rename(from, to).await,

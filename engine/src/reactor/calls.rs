@@ -80,6 +80,11 @@ impl Reactor {
         self.0.io.file_len(file)
     }
 
+    /// True when nothing else can see the file: it has one name, and nobody in this process has a clone of `file`.
+    pub fn is_only_user(&self, file: &File) -> bool {
+        self.0.io.is_only_user(file)
+    }
+
     /// Renames a file or directory, and replaces a file of the new name. Durable after a [`Reactor::sync_dir`].
     pub async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.0.io.rename(from, to).await

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -23,6 +23,12 @@ pub(super) type FileHandle = Handle<fs::File>;
 impl RingFile {
     pub(in crate::io) fn is_direct(&self) -> bool {
         self.direct
+    }
+
+    /// A backup may have given the file another name.
+    pub(in crate::io) fn is_only_user(&self) -> bool {
+        let has_one_name = || self.handle.get().metadata().is_ok_and(|metadata| metadata.nlink() == 1);
+        Rc::strong_count(&self.handle) == 1 && has_one_name()
     }
 }
 

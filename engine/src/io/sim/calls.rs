@@ -35,6 +35,10 @@ impl SimFile {
     pub(in crate::io) fn is_direct(&self) -> bool {
         self.0.direct
     }
+
+    pub(in crate::io) fn is_only_user(&self) -> bool {
+        Rc::strong_count(&self.0) == 1
+    }
 }
 
 impl Drop for Opened {

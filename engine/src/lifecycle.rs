@@ -38,8 +38,8 @@ pub struct PartitionSpec {
 #[must_use = "their files are still there"]
 pub struct Unnamed {
     dirs: Vec<PathBuf>,
-    /// Segments in them that were open, with their length.
-    open: Vec<(PathBuf, File, u64)>,
+    /// Segments in them that were open, with their length and how long their files may stay, in ms.
+    open: Vec<(PathBuf, File, u64, i64)>,
 }
 
 /// Directories renamed in one turn, and made durable by one sync of their parent. Others wait for the turn meanwhile.
@@ -261,7 +261,8 @@ impl Store {
                 for Segment { base, file, end_pos, .. } in partition.log.segments.drain(..) {
                     state.unsynced_segments.remove(&(slot, base));
                     let path = segment::log_path(&doomed, base);
-                    unnamed.open.extend(file.map(|file| (path, file, end_pos)));
+                    let keep_ms = partition.config.file_delete_delay_ms;
+                    unnamed.open.extend(file.map(|file| (path, file, end_pos, keep_ms)));
                 }
             }
             unnamed.dirs.push(doomed);
@@ -272,8 +273,8 @@ impl Store {
     /// Removes the files of deleted partitions. All are tried; the result is the first failure.
     pub async fn remove_unnamed(&self, unnamed: Unnamed) -> io::Result<()> {
         let mut result = Ok(());
-        for (path, file, bytes) in unnamed.open {
-            result = result.and(self.retire_file(&path, Some(file), bytes).await);
+        for (path, file, bytes, keep_ms) in unnamed.open {
+            result = result.and(self.retire_file(&path, Some(file), bytes, keep_ms).await);
         }
         for doomed in unnamed.dirs {
             result = result.and(recovery::remove_tree(&self.shared.reactor, &doomed).await);
@@ -309,7 +310,7 @@ impl Store {
     pub(crate) async fn remove_segments(&self, slot: Slot) -> io::Result<Option<i64>> {
         let reactor = &self.shared.reactor;
         let _turn = self.shared.names_turn.enter().await;
-        let (removed, dir, start) = {
+        let (removed, dir, keep_ms, start) = {
             let state = &mut *self.state_mut();
             let partition = state.partitions.get_mut(slot as usize).and_then(Option::as_deref_mut);
             let Some(partition) = partition.filter(|p| !p.deleted) else {
@@ -323,10 +324,10 @@ impl Store {
             for Segment { base, .. } in &removed {
                 state.unsynced_segments.remove(&(slot, *base));
             }
-            (removed, log.dir.clone(), log.log_start)
+            (removed, log.dir.clone(), partition.config.file_delete_delay_ms, log.log_start)
         };
         for Segment { base, file, end_pos, .. } in removed {
-            self.retire_file(&segment::log_path(&dir, base), file, end_pos).await?;
+            self.retire_file(&segment::log_path(&dir, base), file, end_pos, keep_ms).await?;
             for path in [segment::producers_path(&dir, base), segment::aborted_path(&dir, base)] {
                 match reactor.remove_file(&path).await {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

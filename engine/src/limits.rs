@@ -76,9 +76,6 @@ pub struct Limits {
     pub spare_files: usize,
     /// A file becomes a spare from this length on, in bytes: below, its blocks are not worth the two renames.
     pub spare_min_bytes: u64,
-    /// How long a spare file is kept, in milliseconds. As long as Kafka keeps the files of deleted segments by default
-    /// (`file.delete.delay.ms`).
-    pub spare_ms: u64,
     /// Distance between two entries of a segment's in-memory offset index, in bytes of the log.
     pub index_interval_bytes: u32,
     /// Producers remembered per partition. The one that has been silent longest is forgotten first.
@@ -105,7 +102,6 @@ impl Default for Limits {
             segment_allocate_bytes: 64 << 20,
             spare_files: 256,
             spare_min_bytes: 1 << 20,
-            spare_ms: 60_000,
             index_interval_bytes: 64 << 10,
             producers_per_partition: 10_000,
             aborted_per_segment: 16_384,
@@ -130,7 +126,6 @@ impl Limits {
             segment_allocate_bytes: 64 << 10,
             spare_files: 4,
             spare_min_bytes: 4 << 10,
-            spare_ms: 1000,
             index_interval_bytes: 256,
             producers_per_partition: 4,
             aborted_per_segment: 6,

@@ -35,6 +35,8 @@ pub struct PartitionConfig {
     pub max_compaction_lag_ms: i64,
     /// `delete.retention.ms`: how long compaction keeps tombstones and the ends of transactions.
     pub delete_retention_ms: i64,
+    /// `file.delete.delay.ms`: how long the file of a deleted segment may stay, to be written again.
+    pub file_delete_delay_ms: i64,
     /// `max.message.bytes`: the largest batch, in bytes.
     pub max_message_bytes: u32,
     /// `message.timestamp.type` is LogAppendTime.
@@ -61,6 +63,7 @@ impl Default for PartitionConfig {
             min_compaction_lag_ms: 0,
             max_compaction_lag_ms: i64::MAX,
             delete_retention_ms: 24 * 3_600_000,
+            file_delete_delay_ms: 60_000,
             max_message_bytes: 1_048_588,
             log_append_time: false,
             timestamp_before_max_ms: i64::MAX,

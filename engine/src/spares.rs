@@ -10,8 +10,8 @@
 //! ```
 //!
 //! A file becomes a spare only when nothing else can see it: no task has it open, and it has no other name. It is
-//! given up when nobody has wanted it for [`Limits::spare_ms`] (Kafka keeps the files of deleted segments as long,
-//! `file.delete.delay.ms`), when the disk is full, and at the start of the broker.
+//! given up when nobody has wanted it for `file.delete.delay.ms` (Kafka keeps the files of deleted segments as long), when
+//! the disk is full, and when the broker stops.
 //!
 //! Behind the end of a segment in such a file lie batches of another one, and each holds by itself. So nothing may be
 //! taken for a batch of the log because it holds:
@@ -36,8 +36,7 @@ pub(crate) struct Spares {
     core: u16,
     max_files: usize,
     min_bytes: u64,
-    keep_ns: u64,
-    /// Oldest first.
+    /// In the order in which they came.
     files: RefCell<Vec<Spare>>,
     next_number: Cell<u64>,
     /// Rings when a file has come.
@@ -54,13 +53,12 @@ pub(crate) struct Spare {
 
 impl Spares {
     pub(crate) fn new(options: &StoreOptions) -> Spares {
-        let Limits { spare_files, spare_min_bytes, spare_ms, .. } = options.limits;
+        let Limits { spare_files, spare_min_bytes, .. } = options.limits;
         Spares {
             dir: spare_dir(&options.dir),
             core: options.core,
             max_files: spare_files,
             min_bytes: spare_min_bytes,
-            keep_ns: spare_ms * 1_000_000,
             files: RefCell::default(),
             next_number: Cell::new(0),
             came: Notify::new(),
@@ -79,17 +77,17 @@ impl Spares {
 
     /// When the first one is to be given up.
     pub(crate) fn until_ns(&self) -> Option<u64> {
-        self.files.borrow().first().map(|spare| spare.until_ns)
+        self.files.borrow().iter().map(|spare| spare.until_ns).min()
     }
 
     /// Takes the file at `path` in, which loses that name.
-    async fn put(&self, reactor: &Reactor, path: &Path, file: File) -> io::Result<()> {
+    async fn put(&self, reactor: &Reactor, path: &Path, file: File, keep_ms: i64) -> io::Result<()> {
         let bytes = reactor.file_len(&file).await?;
         let number = self.next_number.get();
         self.next_number.set(number + 1);
         let to = self.dir.join(format!("{:05}-{number:016}", self.core));
         reactor.rename(path, &to).await?;
-        let until_ns = reactor.now_ns() + self.keep_ns;
+        let until_ns = reactor.now_ns().saturating_add(u64::try_from(keep_ms).unwrap_or(0).saturating_mul(1_000_000));
         self.files.borrow_mut().push(Spare { path: to, file, bytes, until_ns });
         self.came.notify();
         Ok(())
@@ -101,16 +99,22 @@ impl Spares {
 }
 
 impl Store {
-    /// Ends a segment's file, to which nothing refers any more: it becomes a spare, or is removed. `file` is the open file,
-    /// if there is one. That of a path which is not there was removed before.
-    pub(crate) async fn retire_file(&self, path: &Path, file: Option<File>, bytes: u64) -> io::Result<()> {
+    /// Ends the file of a segment of `bytes` bytes, to which nothing refers any more: it becomes a spare for `keep_ms`, or is
+    /// removed. `file` is the open file, if there is one. That of a path which is not there was removed before.
+    pub(crate) async fn retire_file(
+        &self,
+        path: &Path,
+        file: Option<File>,
+        bytes: u64,
+        keep_ms: i64,
+    ) -> io::Result<()> {
         let reactor = &self.shared.reactor;
         let spares = &self.shared.spares;
-        let is_wanted = spares.wants(bytes) && self.state().health == Health::Running;
+        let is_wanted = keep_ms > 0 && spares.wants(bytes) && self.state().health == Health::Running;
         if is_wanted
             && let Some(file) = file
             && reactor.is_only_user(&file)
-            && spares.put(reactor, path, file).await.is_ok()
+            && spares.put(reactor, path, file, keep_ms).await.is_ok()
         {
             return Ok(());
         }

@@ -280,7 +280,7 @@ fn spare_files_go_in_time() {
         store.delete_partition(old).await.unwrap();
         let spares = || reactor.list_dir(&Path::new(DIR).join("spare")).unwrap().len();
         assert!(spares() >= 3, "{} spare files", spares());
-        reactor.sleep_until(reactor.now_ns() + (Limits::tiny().spare_ms + 100) * 1_000_000).await;
+        reactor.sleep_until(reactor.now_ns() + (config().file_delete_delay_ms as u64 + 100) * 1_000_000).await;
         assert_eq!(spares(), 0);
     });
     reactor.drop_tasks();

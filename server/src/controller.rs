@@ -314,6 +314,7 @@ pub fn partition_config(settings: &TopicSettings, topic: &Uuid, index: usize) ->
         min_compaction_lag_ms: settings.min_compaction_lag_ms,
         max_compaction_lag_ms: settings.max_compaction_lag_ms,
         delete_retention_ms: settings.delete_retention_ms,
+        file_delete_delay_ms: settings.file_delete_delay_ms,
         max_message_bytes: settings.max_message_bytes.unsigned_abs(),
         log_append_time: settings.log_append_time,
         timestamp_before_max_ms: settings.timestamp_before_max_ms,

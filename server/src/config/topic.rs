@@ -180,8 +180,9 @@ pub static TOPIC_CONFIGS: &[TopicConfig] = &[
         kind: NOT_NEGATIVE,
         default: Some("60000"),
         server: &[same("log.segment.delete.delay.ms", NOT_NEGATIVE, "60000")],
-        doc: "How long the file of a dropped segment stays on disk.",
-        effect: Effect::Stored("readers hold what they read, so files go at once"),
+        doc: "How long the file of a dropped segment may stay on disk: it is written again meanwhile, which costs less than a \
+              new one. When the disk is full it goes at once.",
+        effect: Effect::Applied,
     },
     TopicConfig {
         name: "flush.messages",
@@ -613,6 +614,8 @@ pub struct TopicSettings {
     pub max_compaction_lag_ms: i64,
     /// How long a compacted topic keeps tombstones and the ends of transactions, in milliseconds.
     pub delete_retention_ms: i64,
+    /// `file.delete.delay.ms`.
+    pub file_delete_delay_ms: i64,
     /// Whether tiered storage is asked for, which is refused.
     pub remote_storage: bool,
 }
@@ -655,6 +658,7 @@ impl TopicSettings {
             min_compaction_lag_ms: long("min.compaction.lag.ms"),
             max_compaction_lag_ms: long("max.compaction.lag.ms"),
             delete_retention_ms: long("delete.retention.ms"),
+            file_delete_delay_ms: long("file.delete.delay.ms"),
             remote_storage: is("remote.storage.enable", "true"),
         }
     }

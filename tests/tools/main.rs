@@ -148,9 +148,9 @@ const ACCEPTED: &[(&str, &str, &str, &str)] = &[
     ("features-downgrade", "weir", "Could not downgrade metadata.version to 1.*", ONE_FORM),
     ("quorum-status", "kafka", "CurrentVoters: *", "there is no listener for controllers"),
     ("quorum-status", "weir", "CurrentVoters: *", "there is no listener for controllers"),
-    ("api-versions", "kafka", "\t*(*): *", "docs/compatibility.md lists what is not served"),
+    ("api-versions", "kafka", "\t*(*): *", "accepted.toml of the differential run lists what is not served"),
     ("api-versions", "weir", "\t*(*): 0 to *", "versions of Kafka 0.8 to 0.10 are served, which Kafka 4 has dropped"),
-    ("api-versions", "weir", "\t*(*): UNSUPPORTED*", "docs/compatibility.md lists what is not served"),
+    ("api-versions", "weir", "\t*(*): UNSUPPORTED*", "accepted.toml of the differential run lists what is not served"),
 ];
 const ELIGIBLE_LEADERS: &str = "a new Kafka cluster writes this default down as a dynamic one of all brokers (KIP-966)";
 const ONE_FORM: &str = "only the newest form of the metadata's records is written and read";

@@ -1,7 +1,8 @@
 //! InitProducerId (key 22), versions 0 to 5. Gives a producer its id and epoch (KIP-98, KIP-360).
 //!
 //! - Without a transactional id every producer begins with a new id and epoch 0: also one that asks to raise its epoch
-//!   (version 3 and later), which serves an idempotent producer as well.
+//!   (version 3 and later), which serves an idempotent producer as well. An id without an epoch, or an epoch without an
+//!   id, is an error all the same.
 //! - With one the transaction coordinator decides. A transaction that is open is aborted first, and meanwhile the client is
 //!   told CONCURRENT_TRANSACTIONS.
 //! - Owner core: that of the transactional id; else any, and core 0 for blocks of ids.
@@ -23,16 +24,14 @@ const FENCED_FROM: i16 = 4;
 /// Answers a request.
 pub async fn handle(shard: Shard, request: Request) -> Result<Reply, RequestError> {
     let asked: InitProducerIdRequest<'_> = request.decode()?;
-    let given = match asked.transactional_id {
-        None => next_producer_id(&shard).await.map(|id| Producer { id, epoch: 0 }),
-        Some("") => Err(ErrorCode::InvalidRequest),
-        Some(id) => match expected(&asked) {
-            Ok(expected) => {
-                let timeout_ms = asked.transaction_timeout_ms;
-                service::init(&shard, Init { transactional_id: id.into(), timeout_ms, expected }).await
-            }
-            Err(error) => Err(error),
-        },
+    let given = match (asked.transactional_id, expected(&asked)) {
+        (Some(""), _) => Err(ErrorCode::InvalidRequest),
+        (_, Err(error)) => Err(error),
+        (None, Ok(_)) => next_producer_id(&shard).await.map(|id| Producer { id, epoch: 0 }),
+        (Some(id), Ok(expected)) => {
+            let timeout_ms = asked.transaction_timeout_ms;
+            service::init(&shard, Init { transactional_id: id.into(), timeout_ms, expected }).await
+        }
     };
     let (error, producer) = match given {
         Ok(producer) => (ErrorCode::None, producer),

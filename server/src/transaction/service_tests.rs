@@ -229,9 +229,22 @@ fn what_is_asked_wrongly_is_refused() {
         let refused = |body: &[u8]| decoded::<InitProducerIdResponse>(body, 5).error_code;
         let error = client.call(ApiKey::InitProducerId, 5, &request, refused).await;
         assert_eq!(error, ErrorCode::InvalidTransactionTimeout.code());
-        let half = InitProducerIdRequest { transaction_timeout_ms: 1, producer_id: 5, ..request };
-        let error = client.call(ApiKey::InitProducerId, 5, &half, refused).await;
-        assert_eq!(error, ErrorCode::InvalidRequest.code());
+        // Half of what a producer was known by is an error for idempotent producers too.
+        for transactional_id in [Some("pay"), None] {
+            for (producer_id, producer_epoch, error) in
+                [(5, -1, ErrorCode::InvalidRequest), (-1, 5, ErrorCode::InvalidRequest), (-1, -1, ErrorCode::None)]
+            {
+                let asked = InitProducerIdRequest {
+                    transactional_id,
+                    transaction_timeout_ms: 1,
+                    producer_id,
+                    producer_epoch,
+                    ..InitProducerIdRequest::default()
+                };
+                let answered = client.call(ApiKey::InitProducerId, 5, &asked, refused).await;
+                assert_eq!(answered, error.code(), "{asked:?}");
+            }
+        }
     })
     .expect("the script ends");
 }

@@ -5,9 +5,11 @@ use wire::error::ErrorCode;
 use wire::messages::describe_producers_response::{PartitionResponse, ProducerState, TopicResponse};
 use wire::messages::{DescribeProducersRequest, DescribeProducersResponse};
 
+use super::admin::{Refusal, Texts, check_topic_name};
 use super::places::{self, Place};
 use crate::api::{Request, RequestError};
 use crate::connection::responses::Reply;
+use crate::image::Image;
 use crate::shard::Shard;
 
 /// Answers a request.
@@ -20,25 +22,32 @@ pub async fn handle(shard: Shard, request: Request) -> Result<Reply, RequestErro
         }
     }
     let mut answers = places::ask(&shard, questions, answer).await.into_iter();
+    let (image, texts) = (shard.image().clone(), Texts::new());
     let mut topics = Vec::with_capacity(asked.topics.len());
     for topic in &asked.topics {
-        let is_unknown = shard.image().topic(topic.name).is_none();
+        let refused = check(&image, topic.name).err().map(|refusal| refusal.parts(&texts));
         let answered = topic.partition_indexes.iter().zip(answers.by_ref());
         let partitions = answered
             .map(|(index, answer)| {
                 let (active_producers, error) =
                     answer.map_or_else(|error| (Vec::new(), error), |producers| (producers, ErrorCode::None));
-                PartitionResponse {
-                    partition_index: *index,
-                    error_code: error.code(),
-                    error_message: is_unknown.then_some("There is no such topic"),
-                    active_producers,
-                }
+                // Kafka has words for the topic only.
+                let (error_code, error_message) = refused.unwrap_or((error.code(), None));
+                PartitionResponse { partition_index: *index, error_code, error_message, active_producers }
             })
             .collect();
         topics.push(TopicResponse { name: topic.name, partitions });
     }
     request.reply(&DescribeProducersResponse { topics, ..DescribeProducersResponse::default() })
+}
+
+/// Whether there is a topic of this name.
+fn check(image: &Image, name: &str) -> Result<(), Refusal> {
+    check_topic_name(name)?;
+    match image.topic(name) {
+        Some(_) => Ok(()),
+        None => Err(Refusal::plain(ErrorCode::UnknownTopicOrPartition)),
+    }
 }
 
 async fn answer(shard: Shard, place: Place, (): ()) -> Result<Vec<ProducerState>, ErrorCode> {

@@ -264,3 +264,38 @@ fn old_markers_are_refused_and_producers_are_told() {
         );
     });
 }
+
+#[test]
+fn producers_of_topics_that_are_not_there_are_answered_in_words() {
+    with_broker(2, async |broker| {
+        broker.create("events", 1, &[]).await;
+        let mut client = broker.client().await;
+        let topic = |name, indexes: &[i32]| TopicRequest { name, partition_indexes: indexes.to_vec() };
+        let asked = DescribeProducersRequest {
+            topics: vec![topic("a b", &[0, 1]), topic("events", &[7, 0]), topic("nowhere", &[0])],
+        };
+        let told = client.call(ApiKey::DescribeProducers, 0, &asked, |body| {
+            let response: DescribeProducersResponse<'_> = decode(body, 0);
+            let partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
+            let told = partitions.map(|it| {
+                let words = it.error_message.map(str::to_owned).unwrap_or_default();
+                (it.partition_index, ErrorCode::from_code(it.error_code).unwrap(), words)
+            });
+            told.collect::<Vec<_>>()
+        });
+        let told = told.await;
+        let told: Vec<_> = told.iter().map(|(index, error, words)| (*index, *error, words.as_str())).collect();
+        let impossible = "Topic name is invalid: 'a b' contains one or more characters other than ASCII alphanumerics, \
+                          '.', '_' and '-'";
+        assert_eq!(
+            told,
+            [
+                (0, ErrorCode::InvalidTopicException, impossible),
+                (1, ErrorCode::InvalidTopicException, impossible),
+                (7, ErrorCode::UnknownTopicOrPartition, ""),
+                (0, ErrorCode::None, ""),
+                (0, ErrorCode::UnknownTopicOrPartition, ErrorCode::UnknownTopicOrPartition.message()),
+            ]
+        );
+    });
+}

@@ -3,6 +3,7 @@
 //!
 //! - This broker coordinates everything, as it is alone. The topic that keeps the state is created when its coordinator
 //!   is first asked for.
+//! - An answer for one key has the word for success as its message, where those for several have an empty one.
 //! - Share groups (key type 2) are unknown to it, as to a Kafka whose feature `share.version` is 0.
 //! - librdkafka writes lz4 only to brokers that list this API.
 //! - Owner core: any.
@@ -73,9 +74,10 @@ pub fn answer<'a>(
         };
     }
     let one = coordinator(request.key, request.key_type, image, listener);
+    let found = one.error_code == ErrorCode::None as i16;
     FindCoordinatorResponse {
         error_code: one.error_code,
-        error_message: one.error_message,
+        error_message: if found { Some(ErrorCode::None.name()) } else { one.error_message },
         node_id: one.node_id,
         host: one.host,
         port: one.port,
@@ -120,10 +122,11 @@ mod tests {
         let image = image();
         for key_type in [GROUP, TRANSACTION] {
             let old = answer(&asked(key_type), 3, &image, image.listener(0));
-            assert_eq!((old.error_code, old.node_id), (0, image.node_id()));
+            assert_eq!((old.error_code, old.error_message, old.node_id), (0, Some("NONE"), image.node_id()));
             let new = answer(&asked(key_type), 4, &image, image.listener(0));
-            let found: Vec<_> = new.coordinators.iter().map(|one| (one.key, one.node_id, one.port)).collect();
-            assert_eq!(found, [("two", image.node_id(), old.port), ("three", image.node_id(), old.port)]);
+            let found = new.coordinators.iter().map(|one| (one.key, one.error_message, one.node_id, one.port));
+            let expected = ["two", "three"].map(|key| (key, Some(""), image.node_id(), old.port));
+            assert!(found.eq(expected), "{:?}", new.coordinators);
         }
     }
 

@@ -519,14 +519,11 @@ fn read_memory(shard: &Shard, spec: &Spec, budget: Budget) -> Option<Got> {
         let max_bytes = budget.of(spec.max_bytes);
         match shard.store().read(spec.slot, spec.isolation, spec.offset, max_bytes, budget.first) {
             Ok(Read::Hot(data)) => {
-                if spec.isolation == Isolation::ReadCommitted {
-                    got.aborted = match data.end_offset() {
-                        None => Some(Vec::new()),
-                        Some(to) => match shard.store().aborted(spec.slot, spec.offset, to) {
-                            Ok(aborted) => Some(told(&aborted?)),
-                            Err(error) => return Some(failed_read(&error)),
-                        },
-                    };
+                if let (Isolation::ReadCommitted, Some(to)) = (spec.isolation, data.end_offset()) {
+                    match shard.store().aborted(spec.slot, spec.offset, to) {
+                        Ok(aborted) => got.aborted = Some(told(&aborted?)),
+                        Err(error) => return Some(failed_read(&error)),
+                    }
                 }
                 got.data = data;
             }
@@ -623,6 +620,10 @@ fn look(shard: &Shard, spec: &Spec) -> Result<Got, ErrorCode> {
         if epoch < spec.last_fetched_epoch || end_offset < spec.offset {
             got.diverging = Some(EpochEnd { epoch, end_offset });
         }
+    }
+    if spec.isolation == Isolation::ReadCommitted && got.diverging.is_none() {
+        // None among no records.
+        got.aborted = Some(Vec::new());
     }
     Ok(got)
 }

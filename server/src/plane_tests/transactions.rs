@@ -173,6 +173,28 @@ fn min_bytes_count_what_is_committed() {
 }
 
 #[test]
+fn a_reader_of_committed_records_is_told_of_no_aborted_ones_where_no_bytes_are_left_for_a_partition() {
+    for cores in 1..=2 {
+        with_broker(cores, async |broker| {
+            let topic = broker.create("events", 2, &[]).await;
+            let (mut reader, mut writer) = (broker.client().await, broker.client().await);
+            // So much that the first records have left the memory of their cores.
+            let (large, total) = (batch(&[&[7; 7900]]), 10 * (512 << 10) / 8000);
+            for _ in 0..total {
+                writer.produce(9, &topic, 1, &[(0, &large), (1, &large)]).await;
+            }
+            let total = total as i64;
+            for (first, records) in [(0, vec![0]), (total - 1, vec![total - 1])] {
+                let request = FetchRequest { max_bytes: 1, ..committed(&topic, &[(0, first), (1, 0), (1, total - 1)]) };
+                let none = (ErrorCode::None, total, total, Some(vec![]), vec![]);
+                let one = (ErrorCode::None, total, total, Some(vec![]), records);
+                assert_eq!(reader.see(&request).await, [one, none.clone(), none], "{cores} cores, from {first}");
+            }
+        });
+    }
+}
+
+#[test]
 fn a_session_of_committed_records_goes_on_when_the_transaction_ends() {
     with_broker(2, async |broker| {
         let topic = broker.create("events", 2, &[]).await;

@@ -138,7 +138,10 @@ pub(crate) fn refusal(error: AppendError) -> Refusal {
 /// What the client is told when the coordinator does not let a batch into its transaction.
 pub(crate) fn coordinator_refusal(error: ErrorCode, version: i16) -> Refusal {
     match error {
-        ErrorCode::TransactionAbortable if version < ABORTABLE_FROM => ErrorCode::InvalidTxnState.into(),
+        ErrorCode::TransactionAbortable if version < ABORTABLE_FROM => {
+            let message = "Partition was not added to the transaction".to_owned();
+            Refusal::with(ErrorCode::InvalidTxnState, message, Vec::new())
+        }
         // This API has no other word for it.
         ErrorCode::ProducerFenced => ErrorCode::InvalidProducerEpoch.into(),
         ErrorCode::ConcurrentTransactions if version >= CONCURRENT_FROM => error.into(),
@@ -268,4 +271,20 @@ fn plain_body<'s>(batch: &BatchView<'s>, scratch: &'s mut Vec<u8>) -> Result<&'s
         BatchError::Compression(CompressionError::TooLarge { .. }) => ErrorCode::MessageTooLarge.into(),
         _ => ErrorCode::InvalidRecord.into(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_that_was_not_added_is_told_in_words_where_the_error_has_several_meanings() {
+        let told = |version| {
+            let refusal = coordinator_refusal(ErrorCode::TransactionAbortable, version);
+            (refusal.error, refusal.detail.map(|detail| detail.message))
+        };
+        let words = Some("Partition was not added to the transaction".to_owned());
+        assert_eq!(told(10), (ErrorCode::InvalidTxnState, words));
+        assert_eq!(told(11), (ErrorCode::TransactionAbortable, None));
+    }
 }

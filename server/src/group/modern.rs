@@ -158,7 +158,8 @@ impl Groups {
         let joined = group.join_classic(now, &join, who(caller), &Topics::new(&image), &options, &mut out);
         write(id, out, effects);
         let answer = match joined {
-            Err(refusal) => JoinAnswer::refusal(request.member_id, refusal.code),
+            // The member that asked is not named: what refuses it in Kafka knows the error only.
+            Err(refusal) => JoinAnswer::refusal("", refusal.code),
             Ok(ClassicJoined::MemberIdRequired(member_id)) => {
                 JoinAnswer::refusal(&member_id, ErrorCode::MemberIdRequired)
             }

@@ -225,6 +225,28 @@ fn a_group_takes_as_many_members_as_it_may() {
 }
 
 #[test]
+fn a_group_of_consumers_names_nobody_whom_it_refuses() {
+    let mut world = World::new();
+    let first = world.join_consumers(GROUP, "a");
+    assert!(matches!(world.answer(first), Answer::ConsumerHeartbeat(Ok(_))));
+    // Neither says what it subscribes to.
+    for (member, kind, error) in [
+        ("a", "consumer", ErrorCode::UnknownServerError),
+        ("b", "consumer", ErrorCode::UnknownServerError),
+        ("a", "connect", ErrorCode::InconsistentGroupProtocol),
+    ] {
+        let refused = world.join_with(GROUP, member, None, 3, 10_000, kind, &[("range", b"x")]);
+        assert_eq!(joined(world.answer(refused)), JoinAnswer::refusal("", error), "{member} of {kind}");
+    }
+    // One that has no id yet is told one.
+    let subscription = b"\0\0\0\0\0\x01\0\x05topic\xff\xff\xff\xff";
+    let told = world.join_with(GROUP, "", None, 4, 10_000, "consumer", &[("range", subscription)]);
+    let told = joined(world.answer(told));
+    assert_eq!(told.error, ErrorCode::MemberIdRequired);
+    assert_ne!(told.member_id, "");
+}
+
+#[test]
 fn five_hundred_members_storm_a_group() {
     let mut world = World::new();
     let first: Vec<Ticket> = (0..500).map(|_| world.join(GROUP, "", None, 3)).collect();

@@ -8,7 +8,7 @@ use wire::error::ErrorCode;
 use wire::messages::join_group_request::JoinGroupRequestProtocol;
 use wire::messages::leave_group_request::MemberIdentity;
 use wire::messages::sync_group_request::SyncGroupRequestAssignment;
-use wire::messages::{HeartbeatRequest, JoinGroupRequest, SyncGroupRequest};
+use wire::messages::{ConsumerGroupHeartbeatRequest, HeartbeatRequest, JoinGroupRequest, SyncGroupRequest};
 
 use crate::catalog::Action;
 use crate::config::coordinators::{CoordinatorOptions, GroupOptions};
@@ -174,6 +174,24 @@ impl World {
         self.ask(|groups, ticket, effects| {
             let caller = Caller { client_id: "client", client_host: "/127.0.0.1", version, new_member: &new_member };
             groups.join(&request, &caller, (now, ticket), effects);
+        })
+    }
+
+    /// Joins a group of the consumer protocol.
+    pub(super) fn join_consumers(&mut self, group: &str, member: &str) -> Ticket {
+        let request = ConsumerGroupHeartbeatRequest {
+            group_id: group,
+            member_id: member,
+            member_epoch: 0,
+            rebalance_timeout_ms: 300_000,
+            subscribed_topic_names: Some(vec![TOPIC]),
+            topic_partitions: Some(Vec::new()),
+            ..ConsumerGroupHeartbeatRequest::default()
+        };
+        let now = self.now;
+        self.ask(|groups, ticket, effects| {
+            let caller = Caller { client_id: "client", client_host: "/127.0.0.1", version: 1, new_member: "" };
+            groups.consumer_heartbeat(&request, &caller, (now, ticket), effects);
         })
     }
 

@@ -128,9 +128,12 @@ fn labelled<'a>(items: &'a [Tree], variables: &BTreeMap<String, String>) -> impl
 }
 
 fn mask(name: &str, value: &str, variables: &BTreeMap<String, String>) -> String {
-    if let Some((variable, _)) = variables.iter().find(|(variable, held)| {
-        *held == value && (value.len() > 4 || name.to_lowercase().contains(&variable.to_lowercase()))
-    }) {
+    let is_it = |(variable, held): &(&String, &String)| {
+        // What follows a dash tells variables of one kind apart.
+        let kind = variable.split('-').next().unwrap_or_default().to_lowercase();
+        *held == value && !held.is_empty() && (value.len() > 4 || name.to_lowercase().contains(&kind))
+    };
+    if let Some((variable, _)) = variables.iter().find(is_it) {
         return format!("${variable}");
     }
     let nothing = ["", "0", "-1", "AAAAAAAAAAAAAAAAAAAAAA"];

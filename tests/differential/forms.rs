@@ -343,11 +343,14 @@ fn batches(bytes: &[u8]) -> Vec<Tree> {
         };
         let mut scratch = Vec::new();
         let Ok(body) = batch.decompress(1 << 20, &mut scratch) else { return leaf("undecodable".to_owned()) };
+        // Markers are of the time at which the coordinator wrote them.
+        let time =
+            |timestamp: i64| leaf(if batch.attributes().is_control() { "*".to_owned() } else { timestamp.to_string() });
         let record = |record: wire::batch::Record<'_>| {
             let bytes = |bytes: Option<&[u8]>| bytes.map_or(Tree::Null, |bytes| leaf(text_or_hex(bytes)));
             Tree::Fields(vec![
                 ("Offset".to_owned(), leaf(record.offset.to_string())),
-                ("Timestamp".to_owned(), leaf(record.timestamp.to_string())),
+                ("Timestamp".to_owned(), time(record.timestamp)),
                 ("Key".to_owned(), bytes(record.key)),
                 ("Value".to_owned(), bytes(record.value)),
             ])
@@ -361,7 +364,7 @@ fn batches(bytes: &[u8]) -> Vec<Tree> {
             ("ProducerId".to_owned(), leaf(batch.producer_id().to_string())),
             ("ProducerEpoch".to_owned(), leaf(batch.producer_epoch().to_string())),
             ("BaseSequence".to_owned(), leaf(batch.base_sequence().to_string())),
-            ("MaxTimestamp".to_owned(), leaf(batch.max_timestamp().to_string())),
+            ("MaxTimestamp".to_owned(), time(batch.max_timestamp())),
             ("Records".to_owned(), Tree::List(records.collect())),
         ])
     };

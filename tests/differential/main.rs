@@ -29,7 +29,8 @@ use compare::{Acceptance, Flat, flatten, matches};
 use forms::{Forms, Tree, Variables};
 use script::Case;
 
-/// How long Kafka's broker may take to follow its controller. An answer that stays different for so long is different.
+/// How long brokers may take to come to the same answer: Kafka's follows its controller, and the markers of a transaction
+/// are written after its end was answered. What stays different for so long is different.
 const FOLLOWS_WITHIN: Duration = Duration::from_secs(5);
 /// Between two questions of that kind: Kafka needs its processors for the answer.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(30);
@@ -266,10 +267,9 @@ fn play(
     kafka: &mut Side<'_>,
     acceptance: &mut Acceptance,
 ) -> Vec<String> {
-    let weir_says = settled(case, version, weir);
     let deadline = Instant::now() + FOLLOWS_WITHIN;
     loop {
-        let kafka_says = settled(case, version, kafka);
+        let (weir_says, kafka_says) = (settled(case, version, weir), settled(case, version, kafka));
         let different = acceptance.differences(case.api.name(), &case.name, version, &kafka_says, &weir_says);
         if different.is_empty() || !(reads_only(case.api) && case.answer.is_none()) || Instant::now() > deadline {
             show(case, version, &kafka_says);

@@ -27,6 +27,7 @@ const FILES: &[(&str, &str)] = &[
     ("records.toml", include_str!("script/records.toml")),
     ("admin.toml", include_str!("script/admin.toml")),
     ("groups.toml", include_str!("script/groups.toml")),
+    ("consumers.toml", include_str!("script/consumers.toml")),
     ("transactions.toml", include_str!("script/transactions.toml")),
 ];
 

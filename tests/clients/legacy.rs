@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use harness::broker::{Broker, Peer};
 use harness::partitioner::Partitioner;
@@ -9,8 +10,13 @@ use harness::process::{Running, run};
 use harness::raw::{self, Connection};
 use harness::workload::{self, ReadBack, Record, Timestamps};
 use harness::{cache, provision, suite};
+use wire::api::ApiKey;
 use wire::batch::{BatchBuilder, Header, NewRecord};
 use wire::compression::{self, Codec};
+use wire::error::ErrorCode;
+use wire::messages::{FindCoordinatorRequest, OffsetCommitRequest, OffsetCommitResponse};
+use wire::messages::{OffsetFetchRequest, OffsetFetchResponse};
+use wire::messages::{offset_commit_request, offset_fetch_request};
 
 const PARTITIONS: u32 = 4;
 const RECORDS: usize = 4_000;
@@ -20,6 +26,9 @@ const BATCH: usize = 50;
 const CAP: usize = 16 << 20;
 /// The codecs of message sets.
 const CODECS: [Codec; 4] = [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4];
+
+/// What takes milliseconds has taken so long only where it never ends.
+const HANGS: Duration = Duration::from_secs(60);
 
 /// An old client.
 struct OldClient<'a> {
@@ -41,14 +50,50 @@ struct Scene {
 #[ignore = "needs PyKafka from the Python package index"]
 fn client_pykafka() {
     for version in ["0.8.2", "0.9.0", "0.10.0", "1.0.0"] {
-        OldClient {
+        let mut scene = OldClient {
             name: &format!("pykafka-{version}"),
             program: &|scene, verb| python("pykafka", "pykafka_client.py", version, scene, verb),
             partitioner: Partitioner::Crc32,
             timeless: ["0.8.2", "0.9.0"].contains(&version),
         }
         .check();
+        let mut groups = vec!["simple"];
+        run(
+            &mut python("pykafka", "pykafka_client.py", version, &scene, "commit"),
+            &scene.broker.dir().join("commit.log"),
+        );
+        // Kafka 0.8 had no membership.
+        if version != "0.8.2" {
+            run(
+                &mut python("pykafka", "pykafka_client.py", version, &scene, "share"),
+                &scene.broker.dir().join("share.log"),
+            );
+            groups.push("managed");
+        }
+        scene.broker.restart();
+        scene.assert_committed(&groups);
     }
+}
+
+/// Versions 0 and 1 of OffsetCommit, and version 0 of OffsetFetch, in which a partition without an offset is an error.
+#[test]
+fn offsets_of_the_oldest_versions() {
+    let properties = [("offsets.retention.minutes", "1"), ("offsets.retention.check.interval.ms", "10")];
+    let broker = Broker::start_peer(Peer::Weir, &suite!(), "oldest-offsets", &properties);
+    let mut connection = Connection::open(&broker.bootstrap()).expect("a connection");
+    assert_eq!(connection.create_topic("kept", PARTITIONS as i32, &[]).expect("an answer"), 0);
+    let none = (-1, ErrorCode::UnknownTopicOrPartition as i16);
+    commit(&mut connection, 0, "oldest", 7, -1);
+    commit(&mut connection, 1, "now", 8, -1);
+    assert_eq!(committed(&mut connection, "kept", "oldest"), [(7, 0), none, none, none]);
+    // Version 1 says when it was committed, and this was too long ago to be kept.
+    commit(&mut connection, 1, "long-ago", 9, 1);
+    let deadline = Instant::now() + HANGS;
+    while committed(&mut connection, "kept", "long-ago")[0] != none {
+        assert!(Instant::now() < deadline, "an old offset is kept");
+        std::thread::yield_now();
+    }
+    assert_eq!(committed(&mut connection, "kept", "now"), [(8, 0), none, none, none]);
 }
 
 #[test]
@@ -148,7 +193,7 @@ fn kafka_python(name: &str, version: &str) {
 
 impl OldClient<'_> {
     /// The client writes, a new producer writes, and both read everything.
-    fn check(&self) {
+    fn check(&self) -> Scene {
         assert_eq!(Peer::from_environment(), Peer::Weir, "Kafka 4 does not serve these clients");
         let _machine = cache::whole_machine();
         let mut records = workload::binary(0x01d, RECORDS);
@@ -187,6 +232,7 @@ impl OldClient<'_> {
             let what = format!("{what}, as a new client reads it");
             workload::assert_read_back(&what, written, &stored, self.partitioner, PARTITIONS, Timestamps::Exact);
         }
+        scene
     }
 
     /// Writes what an old client cannot write: batches with headers.
@@ -216,6 +262,18 @@ impl OldClient<'_> {
 }
 
 impl Scene {
+    /// The groups have committed the ends of the first topic's partitions.
+    fn assert_committed(&self, groups: &[&str]) {
+        let mut connection = Connection::open(&self.broker.bootstrap()).expect("a connection");
+        let topic = self.topics[0].0.as_str();
+        let end = |connection: &mut Connection, index| connection.end_offset(topic, index).expect("an answer");
+        let ends: Vec<i64> = (0..PARTITIONS as i32).map(|index| end(&mut connection, index)).collect();
+        for group in groups {
+            let expected: Vec<(i64, i16)> = ends.iter().map(|end| (*end, 0)).collect();
+            assert_eq!(committed(&mut connection, topic, group), expected, "{group}");
+        }
+    }
+
     fn write_plan(&self, records: &[Record]) {
         let dir = self.broker.dir();
         let topics: Vec<String> = self
@@ -224,9 +282,10 @@ impl Scene {
             .map(|(name, codec)| format!("{{\"name\": {name:?}, \"codec\": {:?}}}", codec.name()))
             .collect();
         let plan = format!(
-            "{{\"bootstrap\": {:?}, \"partitions\": {PARTITIONS}, \"half\": 0, \"workload\": {:?}, \"out\": {:?}, \
+            "{{\"bootstrap\": {:?}, \"partitions\": {PARTITIONS}, \"half\": {}, \"workload\": {:?}, \"out\": {:?}, \
              \"missing_topic\": null, \"large_bytes\": 0, \"topics\": [{}]}}\n",
             self.broker.bootstrap(),
+            records.len() / 2,
             dir.join(WORKLOAD_FILE).display().to_string(),
             dir.display().to_string(),
             topics.join(", ")
@@ -248,6 +307,43 @@ fn shrinks(codec: Codec, body: &[u8]) -> bool {
 
 const PLAN_FILE: &str = "plan.json";
 const WORKLOAD_FILE: &str = "workload.tsv";
+
+/// Commits an offset of partition 0 as a client without a group does, as soon as the group has a coordinator.
+fn commit(connection: &mut Connection, version: i16, group: &str, offset: i64, commit_timestamp: i64) {
+    let partition = offset_commit_request::OffsetCommitRequestPartition {
+        committed_offset: offset,
+        commit_timestamp,
+        committed_metadata: Some("oldest"),
+        ..Default::default()
+    };
+    let topic = offset_commit_request::OffsetCommitRequestTopic {
+        name: "kept",
+        partitions: vec![partition],
+        ..Default::default()
+    };
+    let request = OffsetCommitRequest { group_id: group, topics: vec![topic], ..Default::default() };
+    loop {
+        let find = FindCoordinatorRequest { key: group, ..Default::default() };
+        connection.call(ApiKey::FindCoordinator, 0, &find).expect("an answer");
+        let body = connection.call(ApiKey::OffsetCommit, version, &request).expect("an answer");
+        let answer: OffsetCommitResponse<'_> = raw::decode(&body, version).expect("a response");
+        match ErrorCode::from_code(answer.topics[0].partitions[0].error_code) {
+            Some(ErrorCode::None) => return,
+            Some(ErrorCode::NotCoordinator | ErrorCode::CoordinatorLoadInProgress) => std::thread::yield_now(),
+            error => panic!("{group}: {error:?}"),
+        }
+    }
+}
+
+/// The offset and the error of each partition, by OffsetFetch of version 0.
+fn committed(connection: &mut Connection, topic: &str, group: &str) -> Vec<(i64, i16)> {
+    let partition_indexes = (0..PARTITIONS as i32).collect();
+    let topics = vec![offset_fetch_request::OffsetFetchRequestTopic { name: topic, partition_indexes }];
+    let request = OffsetFetchRequest { group_id: group, topics: Some(topics), ..Default::default() };
+    let body = connection.call(ApiKey::OffsetFetch, 0, &request).expect("an answer");
+    let answer: OffsetFetchResponse<'_> = raw::decode(&body, 0).expect("a response");
+    answer.topics[0].partitions.iter().map(|it| (it.committed_offset, it.error_code)).collect()
+}
 
 /// What is in the log, which must be batches compressed with `codec`, or not at all where that would not shrink them.
 fn stored(broker: &Broker, topic: &str, codec: Codec) -> Vec<ReadBack> {

@@ -9,5 +9,6 @@ mod java;
 mod kcat;
 mod legacy;
 mod node;
+mod page;
 mod python;
 mod transactions;

@@ -6,9 +6,14 @@ import java.lang.reflect.InvocationTargetException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Map;
+import org.apache.kafka.clients.producer.KafkaProducer;
+import org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.kafka.common.serialization.StringSerializer;
 import org.apache.kafka.common.utils.Exit;
 
 /**
@@ -88,6 +93,22 @@ public final class Run {
             // What a tool still says on its way is about the error that ends it.
             System.setOut(new PrintStream(OutputStream.nullOutputStream()));
             System.setErr(new PrintStream(OutputStream.nullOutputStream()));
+        }
+    }
+
+    /** Opens a transaction and ends without a word: {@code BOOTSTRAP TOPIC ID}. */
+    public static final class OpenTransaction {
+        private OpenTransaction() {
+        }
+
+        public static void main(String[] args) throws Exception {
+            Map<String, Object> settings = Map.of("bootstrap.servers", args[0], "transactional.id", args[2]);
+            StringSerializer text = new StringSerializer();
+            KafkaProducer<String, String> producer = new KafkaProducer<>(settings, text, text);
+            producer.initTransactions();
+            producer.beginTransaction();
+            producer.send(new ProducerRecord<>(args[1], "left open")).get();
+            producer.close(Duration.ZERO);
         }
     }
 }

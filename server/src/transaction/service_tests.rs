@@ -418,7 +418,7 @@ fn a_crash_at_any_step_leaves_transactions_whole() {
         life(&whole, Durability::Disk, script(told.clone())).expect("the script ends");
         assert_eq!(told.borrow().len(), 6);
         let mut unfinished = 0;
-        for step in (0..whole.steps()).step_by(7) {
+        for step in (0..whole.steps()).step_by(5) {
             let sim = Sim::with_image(config(Some(step)), &disk);
             let told = Told::default();
             life(&sim, Durability::Disk, script(told.clone()));

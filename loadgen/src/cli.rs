@@ -60,8 +60,15 @@ struct ProduceArgs {
     #[arg(long, value_name = "RECORDS/S")]
     rate: Option<u64>,
     /// Stamps every record, reads all of them back after the run and judges loss, duplicates and order.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "transactional")]
     audit: bool,
+    /// Gives each connection a transactional id and commits as the Java producer does: the next transaction begins when
+    /// the commit is answered.
+    #[arg(long, conflicts_with = "rate")]
+    transactional: bool,
+    /// Batches of a transaction.
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "transactional", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    transaction_batches: u32,
 }
 
 #[derive(Debug, Args)]
@@ -237,6 +244,8 @@ struct CpuList(Vec<usize>);
 pub enum PlanError {
     /// The audit needs acknowledgements to judge loss by.
     AuditWithoutAcks,
+    /// Records of a transaction need the acknowledgement of all replicas.
+    TransactionsWithoutAcks,
     /// A schedule without records.
     NoRate,
     /// A tick of zero, or longer than the run.
@@ -255,6 +264,7 @@ impl fmt::Display for PlanError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PlanError::AuditWithoutAcks => f.write_str("an audit needs acknowledgements: --acks 0 gives none"),
+            PlanError::TransactionsWithoutAcks => f.write_str("transactions need --acks all"),
             PlanError::NoRate => f.write_str("--rate must be at least 1"),
             PlanError::Tick => f.write_str("--tick must be above zero and no longer than --duration"),
             PlanError::TooLarge(option, bytes) => {
@@ -295,7 +305,11 @@ impl Cli {
                     Some(records_per_second) => Pace::Open { records_per_second, tick: args.writer.tick },
                     None => Pace::Closed,
                 };
-                let produce = args.writer.into_load(pace, args.audit)?;
+                let mut produce = args.writer.into_load(pace, args.audit)?;
+                if args.transactional && produce.acks != Acks::All {
+                    return Err(PlanError::TransactionsWithoutAcks);
+                }
+                produce.transaction_batches = args.transactional.then_some(args.transaction_batches);
                 (Load::Produce { produce }, args.common)
             }
             Command::Fetch(args) => {
@@ -393,6 +407,7 @@ impl WriterArgs {
             keys: self.keys,
             entropy: self.entropy,
             audit,
+            transaction_batches: None,
             request_timeout: self.request_timeout,
         })
     }
@@ -530,6 +545,10 @@ mod tests {
         assert_eq!(plan("fetch --from latest").timing.duration, Some(DEFAULT_DURATION));
         assert_eq!(plan("fetch --loop-range 1MiB").timing.duration, Some(DEFAULT_DURATION));
 
+        assert_eq!(load.transaction_batches, None);
+        let transactional = plan("produce --transactional --batch-records 100");
+        assert_eq!(transactional.load.produce().unwrap().transaction_batches, Some(1));
+
         let both = plan("e2e --rate 5000 --consumers 2");
         assert!(both.load.produce().unwrap().audit);
         assert_eq!(both.load.fetch().unwrap().connections, 2);
@@ -553,6 +572,11 @@ mod tests {
     fn contradictions_and_excess_are_refused() {
         for (line, because) in [
             ("produce --audit --acks 0", "needs acknowledgements"),
+            ("produce --transactional --acks 1", "--acks all"),
+            ("produce --transactional --rate 5", "cannot be used with"),
+            ("produce --transactional --audit", "cannot be used with"),
+            ("produce --transaction-batches 5", "--transactional"),
+            ("produce --transactional --transaction-batches 0", "not in"),
             ("produce --rate 0", "at least 1"),
             ("e2e --rate 0", "at least 1"),
             ("produce --rate 5 --tick 0", "--tick"),

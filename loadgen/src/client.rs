@@ -176,6 +176,7 @@ pub struct Client {
     stream: TcpStream,
     client_id: String,
     versions: BTreeMap<i16, RangeInclusive<i16>>,
+    features: BTreeMap<String, i16>,
     correlation_id: i32,
     out: Vec<u8>,
     answer: Vec<u8>,
@@ -189,6 +190,7 @@ impl Client {
             stream,
             client_id: target.client_id.clone(),
             versions: BTreeMap::new(),
+            features: BTreeMap::new(),
             correlation_id: 0,
             out: Vec::new(),
             answer: Vec::new(),
@@ -205,6 +207,11 @@ impl Client {
             return Err(ClientError::NoCommonVersion(api));
         }
         Ok(version)
+    }
+
+    /// The level of a feature that the cluster has finalized; 0 where it has not.
+    pub fn feature(&self, name: &str) -> i16 {
+        self.features.get(name).copied().unwrap_or(0)
     }
 
     /// The topic, once all its partitions have leaders; made first if it is missing.
@@ -346,16 +353,15 @@ impl Client {
             Some(code) if code == ErrorCode::UnsupportedVersion.code().to_be_bytes() => 0,
             _ => asked,
         };
-        let versions = match version {
+        (self.versions, self.features) = match version {
             0 => read_versions(self.exchange(api, 0, &request)?, 0)?,
             _ => read_versions(frame, version)?,
         };
-        self.versions = versions;
         Ok(())
     }
 
     /// One request and its answer.
-    fn call<'a, 'q, A: Message<'a>>(
+    pub(crate) fn call<'a, 'q, A: Message<'a>>(
         &'a mut self,
         api: ApiKey,
         version: i16,
@@ -398,7 +404,10 @@ impl Client {
     }
 }
 
-fn read_versions(frame: &[u8], version: i16) -> Result<BTreeMap<i16, RangeInclusive<i16>>, ClientError> {
+/// The versions served and the levels of features.
+type Served = (BTreeMap<i16, RangeInclusive<i16>>, BTreeMap<String, i16>);
+
+fn read_versions(frame: &[u8], version: i16) -> Result<Served, ClientError> {
     let api = ApiKey::ApiVersions;
     let decode = |error| ClientError::Decode(api, error);
     let mut reader = Reader::new(frame);
@@ -408,7 +417,9 @@ fn read_versions(frame: &[u8], version: i16) -> Result<BTreeMap<i16, RangeInclus
         let what = format!("version {version}");
         return Err(ClientError::Broker { api, what, code: answer.error_code, message: None });
     }
-    Ok(answer.api_keys.iter().map(|served| (served.api_key, served.min_version..=served.max_version)).collect())
+    let versions = answer.api_keys.iter().map(|served| (served.api_key, served.min_version..=served.max_version));
+    let features = answer.finalized_features.iter().map(|feature| (feature.name.to_owned(), feature.max_version_level));
+    Ok((versions.collect(), features.collect()))
 }
 
 /// A connected blocking socket without Nagle's delay; reads and writes give up after `timeout`.
@@ -431,6 +442,6 @@ pub fn connect(address: &str, timeout: Duration) -> Result<TcpStream, ClientErro
     Err(ClientError::Connect { address: address.to_owned(), source: last })
 }
 
-fn host_port(host: &str, port: i32) -> String {
+pub(crate) fn host_port(host: &str, port: i32) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }

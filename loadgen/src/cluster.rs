@@ -12,6 +12,7 @@ use crate::assign::by_leader;
 use crate::client::{Client, ClientError, LogEnd, POLL_INTERVAL, TOPIC_READY_WITHIN, Topic};
 use crate::error::RunError;
 use crate::plan::Plan;
+use crate::transaction::Versions;
 
 /// The leaders of the topic's partitions and what they speak.
 pub struct Cluster {
@@ -22,6 +23,8 @@ pub struct Cluster {
     pub produce_version: i16,
     /// The newest version of Fetch that all leaders speak.
     pub fetch_version: i16,
+    /// What transactions are here, if the load has them.
+    pub transactions: Option<Versions>,
 }
 
 impl Cluster {
@@ -50,7 +53,21 @@ impl Cluster {
                 }
             }
         }
-        Ok(Cluster { topic, leaders, produce_version, fetch_version })
+        let mut transactions = None;
+        if plan.load.produce().is_some_and(|produce| produce.transaction_batches.is_some()) {
+            for leader in leaders.values() {
+                let agreed = Versions::agreed(leader, produce_version)?;
+                produce_version = agreed.produce;
+                transactions = Some(agreed);
+            }
+        }
+        Ok(Cluster { topic, leaders, produce_version, fetch_version, transactions })
+    }
+
+    /// The connection to a leader.
+    pub fn leader(&mut self, address: &str) -> Result<&mut Client, ClientError> {
+        let unknown = || ClientError::TopicMissing(self.topic.name.clone());
+        self.leaders.get_mut(address).ok_or_else(unknown)
     }
 
     /// The offset at one end of every partition. A leader may take a moment until it serves a new partition: errors that

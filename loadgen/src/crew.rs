@@ -22,6 +22,7 @@ use crate::producer::{ConnectionPace, Content, ProduceContext};
 use crate::progress::Progress;
 use crate::schedule::{Cursor, Schedule};
 use crate::tally::Tally;
+use crate::transaction::Session;
 use crate::worker::{self, ConsumerJob, Job, News, ProducerJob, ThreadReport};
 use crate::workload::Workload;
 
@@ -91,16 +92,18 @@ impl<'a> Crew<'a> {
     /// Deals the producing connections to the threads.
     pub fn add_producers(
         &mut self,
-        cluster: &Cluster,
+        cluster: &mut Cluster,
         produce: &ProduceLoad,
         workload: &Arc<Workload>,
         schedule: Option<Schedule>,
         run_number: u64,
     ) -> Result<(), RunError> {
+        let topic = cluster.topic.name.clone();
         let target = ProduceTarget {
             version: cluster.produce_version,
             client_id: &self.plan.target.client_id,
-            topic: &cluster.topic.name,
+            transactional_id: None,
+            topic: &topic,
             topic_id: cluster.topic.id,
             acks: produce.acks.code(),
             timeout_ms: i32::try_from(produce.request_timeout.as_millis()).unwrap_or(i32::MAX),
@@ -115,15 +118,22 @@ impl<'a> Crew<'a> {
                 Some(schedule) => ConnectionPace::Open(Cursor::new(schedule, number, count, workload.max_records())),
                 None => ConnectionPace::Closed { left: share_of(self.plan.timing.records, number, count) },
             };
+            let mut session = None;
+            if produce.transaction_batches.is_some() {
+                let about = (number, assignment.partitions.len());
+                session =
+                    Some(Session::begin(&self.plan.target, produce, cluster, &assignment.address, about, &target)?);
+            }
             self.jobs[number as usize % threads].producers.push(ProducerJob {
                 number,
+                session,
                 address: assignment.address,
                 partitions: assignment.partitions,
                 pace,
             });
         }
         for (job, number) in self.jobs.iter_mut().zip(0_u32..) {
-            let content = if workload.is_constant() && schedule.is_none() {
+            let content = if workload.is_constant() && schedule.is_none() && produce.transaction_batches.is_none() {
                 Content::finished(workload, &frame).map_err(RunError::Prepare)?
             } else {
                 Content::Written { writer: workload.writer(number), batch: Vec::new() }

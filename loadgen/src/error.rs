@@ -41,6 +41,15 @@ pub enum RunError {
         /// What the kernel said.
         source: std::io::Error,
     },
+    /// The coordinator of a transactional id is not the broker that its connection writes to.
+    CoordinatorElsewhere {
+        /// The transactional id.
+        id: String,
+        /// `HOST:PORT` of its coordinator.
+        coordinator: String,
+        /// `HOST:PORT` of the leader.
+        leader: String,
+    },
     /// A thread of the generator died.
     ThreadDied,
 }
@@ -59,6 +68,10 @@ impl fmt::Display for RunError {
             RunError::Meter { meter, source } => {
                 write!(f, "the CPU time of {} cannot be read: {source}", meter.describe())
             }
+            RunError::CoordinatorElsewhere { id, coordinator, leader } => write!(
+                f,
+                "the coordinator of {id} is {coordinator}, its connection writes to {leader}: only one broker can be loaded so"
+            ),
             RunError::ThreadDied => f.write_str("a thread of the generator died"),
         }
     }
@@ -73,7 +86,7 @@ impl std::error::Error for RunError {
             RunError::Encode(error) => Some(error),
             RunError::Prepare(error) => Some(error),
             RunError::Meter { source, .. } => Some(source),
-            RunError::CodecUnknown { .. } | RunError::ThreadDied => None,
+            RunError::CodecUnknown { .. } | RunError::CoordinatorElsewhere { .. } | RunError::ThreadDied => None,
         }
     }
 }

@@ -29,6 +29,8 @@ pub struct ProduceTarget<'a> {
     pub version: i16,
     /// The client id of the header.
     pub client_id: &'a str,
+    /// The id whose transactions the batches belong to.
+    pub transactional_id: Option<&'a str>,
     /// The topic's name, sent up to version 12.
     pub topic: &'a str,
     /// The topic's id, sent from version 13 on (KIP-516).
@@ -44,10 +46,10 @@ impl ProduceFrame {
     pub fn new(target: &ProduceTarget<'_>) -> Result<ProduceFrame, EncodeError> {
         /// Stands for the batch. Nothing else in the request is this long and of one byte.
         const MARK: [u8; 40] = [0xEE; 40];
-        let ProduceTarget { version, client_id, topic, topic_id, acks, timeout_ms } = *target;
+        let ProduceTarget { version, client_id, transactional_id, topic, topic_id, acks, timeout_ms } = *target;
         let by_id = version >= 13;
         let request = ProduceRequest {
-            transactional_id: None,
+            transactional_id,
             acks,
             timeout_ms,
             topic_data: vec![produce_request::TopicProduceData {
@@ -212,7 +214,15 @@ mod tests {
     const ID: Uuid = Uuid([9; 16]);
 
     fn target(version: i16, topic: &str) -> ProduceTarget<'_> {
-        ProduceTarget { version, client_id: "generator", topic, topic_id: ID, acks: -1, timeout_ms: 1_234 }
+        ProduceTarget {
+            version,
+            client_id: "generator",
+            transactional_id: None,
+            topic,
+            topic_id: ID,
+            acks: -1,
+            timeout_ms: 1_234,
+        }
     }
 
     #[test]

@@ -5,9 +5,12 @@ use std::io::{self, IoSlice, Read, Write};
 use std::net::TcpStream;
 use std::ops::Range;
 
+use wire::api::ApiKey;
 use wire::batch::BatchError;
-use wire::{DecodeError, EncodeError};
+use wire::header::RequestHeader;
+use wire::{DecodeError, EncodeError, Message};
 
+use crate::client::code_name;
 use crate::frame::AnswerError;
 use crate::workload::WorkloadError;
 
@@ -48,6 +51,15 @@ pub enum Lost {
     Encode(EncodeError),
     /// A batch that cannot be made.
     Workload(WorkloadError),
+    /// An answer to another API that breaks the protocol.
+    Protocol(ApiKey, DecodeError),
+    /// An error after which the connection has nothing more to do.
+    Refused {
+        /// The API that was asked.
+        api: ApiKey,
+        /// What it answered.
+        code: i16,
+    },
 }
 
 impl fmt::Display for Lost {
@@ -64,6 +76,8 @@ impl fmt::Display for Lost {
             Lost::Silent(seconds) => write!(f, "no answer within {seconds} s"),
             Lost::Encode(error) => write!(f, "a request cannot be written: {error}"),
             Lost::Workload(error) => write!(f, "{error}"),
+            Lost::Protocol(api, error) => write!(f, "an answer to {api} breaks the protocol: {error}"),
+            Lost::Refused { api, code } => write!(f, "the broker answered {api} with {}", code_name(*code)),
         }
     }
 }
@@ -156,6 +170,21 @@ impl Link {
         let frame = self.inbox.next_frame()?;
         Ok(frame.map(|frame| &self.inbox.buffer[frame]))
     }
+}
+
+/// Appends a request with its header and length.
+pub fn push_request<'a>(
+    out: &mut Vec<u8>,
+    header: &RequestHeader<'_>,
+    request: &impl Message<'a>,
+) -> Result<(), EncodeError> {
+    let start = out.len();
+    out.extend_from_slice(&[0; 4]);
+    header.encode(out)?;
+    request.encode(out, header.version)?;
+    let len = i32::try_from(out.len() - start - 4).map_err(|_| EncodeError::TooLong)?;
+    out[start..start + 4].copy_from_slice(&len.to_be_bytes());
+    Ok(())
 }
 
 fn closed_or(error: io::Error) -> Lost {

@@ -128,6 +128,8 @@ pub struct ProduceLoad {
     pub entropy: f64,
     /// Whether records carry stamps and everything is read back and judged.
     pub audit: bool,
+    /// Batches of a transaction, where each connection has a transactional id.
+    pub transaction_batches: Option<u32>,
     /// How long the broker may wait for other replicas, as the request says it.
     #[serde(rename = "request_timeout_s", serialize_with = "seconds")]
     pub request_timeout: Duration,

@@ -11,6 +11,7 @@ use crate::histogram::Latencies;
 use crate::link::{Link, Lost, Received};
 use crate::schedule::Cursor;
 use crate::tally::Tally;
+use crate::transaction::{Session, Step};
 use crate::workload::{BatchWriter, Marks, Workload};
 
 /// Bytes gathered for one write; a window of larger requests takes several. Bounds the memory of a connection.
@@ -132,6 +133,8 @@ struct Pending {
     from_ns: u64,
     /// The audit's number of the first record.
     sequence: u64,
+    /// The broker's number of it, where it belongs to a transaction.
+    base_sequence: i32,
     correlation_id: i32,
     /// Place in `Producer::streams`.
     stream: u32,
@@ -153,6 +156,7 @@ pub struct Producer {
     link: Link,
     number: u32,
     pace: ConnectionPace,
+    session: Option<Session>,
     streams: Vec<Stream>,
     /// The stream of the next batch.
     turn: usize,
@@ -170,12 +174,19 @@ pub struct Producer {
 
 impl Producer {
     /// A producer on a connected link, writing to these partitions in turn.
-    pub fn new(link: Link, number: u32, partitions: &[i32], pace: ConnectionPace) -> Producer {
+    pub fn new(
+        link: Link,
+        number: u32,
+        partitions: &[i32],
+        pace: ConnectionPace,
+        session: Option<Session>,
+    ) -> Producer {
         let stream = |partition: &i32| Stream { partition: *partition, sent: 0, acked: Intervals::default() };
         Producer {
             link,
             number,
             pace,
+            session,
             streams: partitions.iter().map(stream).collect(),
             turn: 0,
             pending: VecDeque::new(),
@@ -216,6 +227,9 @@ impl Producer {
             self.free_since_ns = now;
         }
         while self.link.out.len() < BYTES_PER_WRITE {
+            if !self.may_send_batch(context, now)? {
+                break;
+            }
             let Some((due_ns, records)) = self.next_batch(context, now) else { break };
             if self.is_quiet() {
                 self.waiting_since_ns = now;
@@ -235,6 +249,9 @@ impl Producer {
 
     /// When the next batch is due, if this connection waits for the clock alone. Nanoseconds of the clock.
     pub fn next_due(&self, context: &ProduceContext) -> Option<u64> {
+        if let Some(session) = &self.session {
+            return session.rests_until();
+        }
         match &self.pace {
             ConnectionPace::Open(cursor) if !self.blocked && context.sending => {
                 cursor.peek().map(|due| context.timeline.start_ns + due.at_ns)
@@ -249,12 +266,14 @@ impl Producer {
             ConnectionPace::Closed { left } => left.is_none_or(|left| left > 0),
             ConnectionPace::Open(cursor) => cursor.peek().is_some(),
         };
-        self.is_quiet() && !(more && context.sending)
+        let idle = self.session.as_ref().is_none_or(Session::is_idle);
+        self.is_quiet() && idle && !(more && context.sending)
     }
 
     /// Whether nothing is being sent or waits for an answer.
     pub fn is_quiet(&self) -> bool {
-        self.pending.is_empty() && self.link.out.is_empty()
+        let asking = self.session.as_ref().is_some_and(Session::is_asking);
+        self.pending.is_empty() && self.link.out.is_empty() && !asking
     }
 
     /// Since when it has waited in vain for an answer or for the socket, if it waits. Nanoseconds of the clock.
@@ -273,6 +292,22 @@ impl Producer {
             let id = StreamId { producer: self.number, partition: stream.partition };
             log.add(id, stream.sent, &stream.acked);
         }
+    }
+
+    /// Whether the next request is a batch. Within transactions it may be another, which this adds, or none.
+    fn may_send_batch(&mut self, context: &ProduceContext, now: u64) -> Result<bool, Lost> {
+        let Some(session) = &mut self.session else { return Ok(true) };
+        let more = context.sending && !matches!(self.pace, ConnectionPace::Closed { left: Some(0) });
+        let step = session.step(self.pending.is_empty(), more, now);
+        if let Step::Add | Step::End = step {
+            self.correlation_id = self.correlation_id.wrapping_add(1);
+            self.waiting_since_ns = now;
+            let streams = self.streams.iter().cycle().skip(self.turn).take(self.streams.len());
+            let partitions: Vec<i32> = streams.map(|stream| stream.partition).collect();
+            let correlation_id = self.correlation_id;
+            self.link.out.push_own(|out| session.ask(out, step, correlation_id, &partitions, now))?;
+        }
+        Ok(step == Step::Batch)
     }
 
     /// The next batch that may leave: from when its latency counts, and how many records it has.
@@ -324,7 +359,8 @@ impl Producer {
         self.turn = if slot + 1 == self.streams.len() { 0 } else { slot + 1 };
         let stream = &mut self.streams[slot];
         self.correlation_id = self.correlation_id.wrapping_add(1);
-        let frame = &context.frame;
+        let mark = self.session.as_mut().map(|session| session.next_batch(slot, records, due_ns));
+        let frame = self.session.as_ref().map_or(&context.frame, |session| &session.frame);
         let (correlation_id, partition) = (self.correlation_id, stream.partition);
         let out = &mut self.link.out;
         let batch_bytes = match &mut context.content {
@@ -352,7 +388,7 @@ impl Producer {
                     sequence: stream.sent,
                     intended_ns: due_ns,
                 };
-                let marks = Marks { first, key_number: self.sent_records, timestamp_ms: unix_ms() };
+                let marks = Marks { first, key_number: self.sent_records, timestamp_ms: unix_ms(), producer: mark };
                 writer.write(batch, records, &marks)?;
                 out.push_own(|bytes| {
                     frame.begin(bytes, correlation_id, partition, batch.len())?;
@@ -367,6 +403,7 @@ impl Producer {
             self.pending.push_back(Pending {
                 from_ns: due_ns,
                 sequence: stream.sent,
+                base_sequence: mark.map_or(-1, |mark| mark.sequence),
                 correlation_id,
                 stream: slot as u32,
                 records,
@@ -382,17 +419,34 @@ impl Producer {
     }
 
     fn read_answers(&mut self, context: &mut ProduceContext, tally: &mut Tally, now: u64) -> Result<(), Lost> {
-        let Producer { link, pending, streams, pace, .. } = self;
+        let Producer { link, pending, streams, pace, session, .. } = self;
         let open = matches!(pace, ConnectionPace::Open(_));
         while let Some(frame) = link.next_frame()? {
+            if let Some(session) = session.as_mut().filter(|session| session.is_asking()) {
+                session.answered(frame, tally, now)?;
+                context.last_answer_ns = now;
+                continue;
+            }
             let answered = context.answer.read(frame).map_err(Lost::Answer)?;
             let request = pending.pop_front().ok_or(Lost::Unasked)?;
             let stream = &mut streams[request.stream as usize];
             check_turn(&request, stream.partition, &answered)?;
             let records = u64::from(request.records);
+            let code = answered.error_code;
+            if let Some(session) = session.as_mut().filter(|_| code != 0) {
+                let place = request.stream as usize;
+                session.refused(place, request.base_sequence, code, now).inspect_err(|_| {
+                    tally.error(ApiKey::Produce, code, records);
+                })?;
+                tally.counters.transaction_retries += 1;
+                continue;
+            }
             if answered.error_code != 0 {
                 tally.error(ApiKey::Produce, answered.error_code, records);
                 continue;
+            }
+            if let Some(session) = session {
+                session.appended();
             }
             tally.counters.acked_requests += 1;
             tally.counters.acked_records += records;

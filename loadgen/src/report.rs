@@ -78,6 +78,16 @@ struct ProduceFigures {
     held_batches: u64,
     throughput: Throughput,
     ack_latency_us: Option<LatencySummary>,
+    transactions: Option<TransactionFigures>,
+}
+
+#[derive(Debug, Serialize)]
+struct TransactionFigures {
+    transaction_version: i16,
+    committed: u64,
+    retries: u64,
+    committed_per_s: f64,
+    commit_latency_us: Option<LatencySummary>,
 }
 
 #[derive(Debug, Serialize)]
@@ -316,6 +326,13 @@ fn produce_figures(
         held_batches: of_threads(|thread| thread.held_batches),
         throughput: throughput(requests, records, bytes, window_s),
         ack_latency_us: ack.summary(),
+        transactions: outcome.transaction_version.map(|version| TransactionFigures {
+            transaction_version: version,
+            committed: counters.committed_transactions,
+            retries: counters.transaction_retries,
+            committed_per_s: if window_s > 0.0 { counters.committed_transactions as f64 / window_s } else { 0.0 },
+            commit_latency_us: outcome.totals.measured.transaction.summary(),
+        }),
     }
 }
 
@@ -507,8 +524,13 @@ fn describe_produce(load: &ProduceLoad, produce: &ProduceFigures) -> String {
         Pace::Closed => format!(" × {} in flight", load.in_flight),
         Pace::Open { .. } => String::new(),
     };
+    let transactions = match load.transaction_batches {
+        Some(1) => "; a transaction for each".to_owned(),
+        Some(batches) => format!("; transactions of {batches} batches"),
+        None => String::new(),
+    };
     format!(
-        "{pace}; {} connections{window}; batches of {bound}{} records of {} B ({} B); {}, {compression}, {}",
+        "{pace}; {} connections{window}; batches of {bound}{} records of {} B ({} B){transactions}; {}, {compression}, {}",
         load.connections,
         count(produce.batch_records.into()),
         count(load.record_bytes.into()),
@@ -550,7 +572,19 @@ fn write_produce(f: &mut fmt::Formatter<'_>, produce: &ProduceFigures) -> fmt::R
         write!(text, "; {} batches held up by the broker", count(produce.held_batches))?;
     }
     line(f, "records", &text)?;
-    produce.ack_latency_us.as_ref().map_or(Ok(()), |summary| line(f, "ack latency", &latencies(summary)))
+    if let Some(summary) = &produce.ack_latency_us {
+        line(f, "ack latency", &latencies(summary))?;
+    }
+    let Some(transactions) = &produce.transactions else { return Ok(()) };
+    let TransactionFigures { transaction_version, committed, retries, committed_per_s, commit_latency_us } =
+        transactions;
+    let rate = count(committed_per_s.round() as u64);
+    let mut text = format!("{} transactions, {rate}/s, version {transaction_version}", count(*committed));
+    if *retries > 0 {
+        write!(text, "; {} requests sent again", count(*retries))?;
+    }
+    line(f, "committed", &text)?;
+    commit_latency_us.as_ref().map_or(Ok(()), |summary| line(f, "commit", &latencies(summary)))
 }
 
 fn write_fetch(f: &mut fmt::Formatter<'_>, fetch: &FetchFigures) -> fmt::Result {

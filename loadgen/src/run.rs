@@ -39,6 +39,8 @@ pub struct Outcome {
     pub topic: Topic,
     /// Version of Produce, if records were written.
     pub produce_version: Option<i16>,
+    /// Version of transactions, if records were written in some.
+    pub transaction_version: Option<i16>,
     /// Version of Fetch, if records were read.
     pub fetch_version: Option<i16>,
     /// Records and bytes of the largest batch, if records were written.
@@ -92,7 +94,7 @@ pub fn run(plan: &Plan, observers: &Observers<'_>) -> Result<Outcome, RunError> 
         let workload = Arc::new(Workload::new(produce, plan.generator.seed, unix_ms())?);
         batch = Some((workload.max_records(), workload.max_batch_bytes()));
         schedule = schedule_of(plan, produce);
-        crew.add_producers(&cluster, produce, &workload, schedule, run_number)?;
+        crew.add_producers(&mut cluster, produce, &workload, schedule, run_number)?;
     }
     if let Some(fetch) = plan.load.fetch() {
         let assignments = match plan.load {
@@ -141,6 +143,7 @@ pub fn run(plan: &Plan, observers: &Observers<'_>) -> Result<Outcome, RunError> 
     Ok(Outcome {
         started_unix_ms,
         produce_version: plan.load.produce().map(|_| cluster.produce_version),
+        transaction_version: cluster.transactions.map(|versions| versions.transaction),
         fetch_version: (plan.load.fetch().is_some() || audited).then_some(cluster.fetch_version),
         topic: cluster.topic,
         batch,

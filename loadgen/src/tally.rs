@@ -34,6 +34,10 @@ pub struct Counters {
     pub fetched_bytes: u64,
     /// Fetched batches whose CRC was checked and wrong.
     pub corrupt_batches: u64,
+    /// Transactions whose commit was answered without an error.
+    pub committed_transactions: u64,
+    /// Requests of transactions that were sent again, because the broker refused them for a moment.
+    pub transaction_retries: u64,
 }
 
 impl AddAssign for Counters {
@@ -50,6 +54,8 @@ impl AddAssign for Counters {
             fetched_records,
             fetched_bytes,
             corrupt_batches,
+            committed_transactions,
+            transaction_retries,
         } = other;
         self.sent_requests += sent_requests;
         self.sent_records += sent_records;
@@ -62,6 +68,8 @@ impl AddAssign for Counters {
         self.fetched_records += fetched_records;
         self.fetched_bytes += fetched_bytes;
         self.corrupt_batches += corrupt_batches;
+        self.committed_transactions += committed_transactions;
+        self.transaction_retries += transaction_retries;
     }
 }
 
@@ -87,6 +95,8 @@ pub struct Tally {
     pub end_to_end: Latencies,
     /// Fetch: from the send to the answer; counts requests.
     pub fetch: Latencies,
+    /// From the first request of a transaction to the answer to its commit; counts transactions.
+    pub transaction: Latencies,
 }
 
 impl Tally {
@@ -112,6 +122,7 @@ impl Tally {
         self.ack.merge(&other.ack);
         self.end_to_end.merge(&other.end_to_end);
         self.fetch.merge(&other.fetch);
+        self.transaction.merge(&other.transaction);
     }
 
     /// Empties it and keeps its memory, which is touched already.
@@ -121,5 +132,6 @@ impl Tally {
         self.ack.clear();
         self.end_to_end.clear();
         self.fetch.clear();
+        self.transaction.clear();
     }
 }

@@ -27,6 +27,7 @@ use crate::histogram::Latencies;
 use crate::link::{Link, Lost};
 use crate::producer::{ConnectionPace, ProduceContext, Producer, Pumped};
 use crate::tally::Tally;
+use crate::transaction::Session;
 
 /// Events taken from one wait.
 const EVENTS: usize = 1024;
@@ -75,6 +76,8 @@ pub struct ProducerJob {
     pub partitions: Vec<i32>,
     /// When it sends.
     pub pace: ConnectionPace,
+    /// Its transactions, if it has any.
+    pub session: Option<Session>,
 }
 
 /// A consuming connection to be made.
@@ -222,7 +225,7 @@ impl<'a> Worker<'a> {
         let mut producers = Vec::with_capacity(job.producers.len());
         for one in job.producers {
             let link = link(&one.address, PRODUCE_ANSWER_BYTES)?;
-            producers.push(Some(Producer::new(link, one.number, &one.partitions, one.pace)));
+            producers.push(Some(Producer::new(link, one.number, &one.partitions, one.pace, one.session)));
         }
         let answer_bytes = job.fetch.as_ref().map_or(0, |fetch| fetch.max_bytes.unsigned_abs() as usize);
         let mut consumers = Vec::with_capacity(job.consumers.len());

@@ -13,6 +13,7 @@ use wire::compression::{Codec, CompressionError, compress};
 use crate::audit::Stamp;
 use crate::plan::{BatchBound, Keys, ProduceLoad};
 use crate::random::Random;
+use crate::transaction::ProducerMark;
 
 /// Bytes of a key.
 pub const KEY_LEN: usize = 8;
@@ -138,6 +139,8 @@ pub struct Marks {
     pub key_number: u64,
     /// Timestamp of all records, in milliseconds since 1970.
     pub timestamp_ms: i64,
+    /// The producer in whose transaction the batch is, if there is one.
+    pub producer: Option<ProducerMark>,
 }
 
 /// Writes batches whose records differ. One for each thread.
@@ -174,6 +177,12 @@ impl BatchWriter {
         put(plain, layout::BASE_TIMESTAMP, &marks.timestamp_ms.to_be_bytes());
         put(plain, layout::MAX_TIMESTAMP, &marks.timestamp_ms.to_be_bytes());
         put(plain, layout::RECORD_COUNT, &records.to_be_bytes());
+        if let Some(ProducerMark { id, epoch, sequence }) = marks.producer {
+            put(plain, layout::ATTRIBUTES, &Attributes::default().with_transactional(true).0.to_be_bytes());
+            put(plain, layout::PRODUCER_ID, &id.to_be_bytes());
+            put(plain, layout::PRODUCER_EPOCH, &epoch.to_be_bytes());
+            put(plain, layout::BASE_SEQUENCE, &sequence.to_be_bytes());
+        }
         match workload.keys {
             Keys::None => {}
             Keys::Random(of) => {
@@ -255,7 +264,8 @@ fn finish(codec: Codec, plain: &[u8], out: &mut Vec<u8>) -> Result<(), WorkloadE
     }
     out.extend_from_slice(&plain[..HEADER_LEN]);
     compress(codec, &plain[HEADER_LEN..], out).map_err(WorkloadError::Compress)?;
-    let attributes = Attributes::default().with_codec(codec).0;
+    let [high, low, ..] = plain[layout::ATTRIBUTES..] else { unreachable!("a batch has a header") };
+    let attributes = Attributes(i16::from_be_bytes([high, low])).with_codec(codec).0;
     out[start + layout::ATTRIBUTES..][..2].copy_from_slice(&attributes.to_be_bytes());
     seal(&mut out[start..]);
     Ok(())
@@ -296,6 +306,7 @@ mod tests {
             keys: Keys::None,
             entropy: 1.0,
             audit: false,
+            transaction_batches: None,
             request_timeout: Duration::from_secs(30),
         }
     }
@@ -364,7 +375,9 @@ mod tests {
                 let mut out = b"old".to_vec();
                 for records in [1, 2, 63, 64, 65, 200] {
                     let first = Stamp { run: 8, producer: 3, partition: 1, sequence: 1_000, intended_ns: 9 };
-                    writer.write(&mut out, records, &Marks { first, key_number: 70, timestamp_ms: 6 }).unwrap();
+                    writer
+                        .write(&mut out, records, &Marks { first, key_number: 70, timestamp_ms: 6, producer: None })
+                        .unwrap();
                     let got = open(&out);
                     assert_eq!(got.len(), records as usize);
                     for ((key, value), i) in got.iter().zip(0_u64..) {
@@ -384,7 +397,10 @@ mod tests {
         let workload = Arc::new(Workload::new(&load, 1, 5).unwrap());
         let first = Stamp { run: 0, producer: 0, partition: 0, sequence: 0, intended_ns: 0 };
         let mut out = Vec::new();
-        workload.writer(0).write(&mut out, 500, &Marks { first, key_number: 0, timestamp_ms: 1 }).unwrap();
+        workload
+            .writer(0)
+            .write(&mut out, 500, &Marks { first, key_number: 0, timestamp_ms: 1, producer: None })
+            .unwrap();
         let keys: std::collections::BTreeSet<Vec<u8>> = open(&out).into_iter().filter_map(|(key, _)| key).collect();
         let all: std::collections::BTreeSet<Vec<u8>> = (0..10_u64).map(|key| key.to_be_bytes().to_vec()).collect();
         assert_eq!(keys, all);

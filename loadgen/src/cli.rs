@@ -9,7 +9,8 @@ use wire::compression::Codec;
 
 use crate::cpu::Meter;
 use crate::plan::{
-    Acks, BatchBound, FetchLoad, Generator, Keys, Load, Pace, Plan, ProduceLoad, StartAt, Target, Timing,
+    Acks, BatchBound, FetchLoad, Generator, GroupLoad, GroupProtocol, Keys, Load, Pace, Plan, ProduceLoad, StartAt,
+    Target, Timing,
 };
 use crate::units::{parse_bytes, parse_duration};
 
@@ -48,12 +49,16 @@ enum Command {
     Fetch(FetchArgs),
     /// Writes by a schedule and reads the same records: latency from the intended send to the receipt, with audit.
     E2e(EndToEndArgs),
+    /// Joins consumer groups, heartbeats and commits: how long rebalances take, and what the traffic costs.
+    Group(GroupArgs),
 }
 
 #[derive(Debug, Args)]
 struct ProduceArgs {
     #[command(flatten)]
     common: CommonArgs,
+    #[command(flatten)]
+    load: LoadArgs,
     #[command(flatten)]
     writer: WriterArgs,
     /// Records per second over all connections; without it the loop is closed.
@@ -75,6 +80,8 @@ struct ProduceArgs {
 struct FetchArgs {
     #[command(flatten)]
     common: CommonArgs,
+    #[command(flatten)]
+    load: LoadArgs,
     #[command(flatten)]
     reader: ReaderArgs,
     /// Connections; each is one consumer.
@@ -99,6 +106,8 @@ struct EndToEndArgs {
     #[command(flatten)]
     common: CommonArgs,
     #[command(flatten)]
+    load: LoadArgs,
+    #[command(flatten)]
     writer: WriterArgs,
     #[command(flatten)]
     reader: ReaderArgs,
@@ -108,6 +117,44 @@ struct EndToEndArgs {
     /// Consuming connections; partitions are dealt to them.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_CONNECTIONS)))]
     consumers: u32,
+}
+
+#[derive(Debug, Args)]
+struct GroupArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// What members speak with their coordinator: classic, where the leader assigns by ranges, or consumer (KIP-848).
+    #[arg(long, value_enum, default_value_t = ProtocolArg::Classic)]
+    protocol: ProtocolArg,
+    /// Groups; all of them have the one topic.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    groups: u32,
+    /// Members of each group, each on a connection of its own.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_CONNECTIONS)))]
+    members: u32,
+    /// Of these, the last ones to join: one at a time, each when its group has settled.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    late_members: u32,
+    /// What the groups' ids begin with.
+    #[arg(long, value_name = "ID", default_value = "weir-load")]
+    group_id: String,
+    /// Between two heartbeats of a member of a classic group. In the consumer protocol the broker says it.
+    #[arg(long, default_value = "3s", value_parser = parse_duration)]
+    heartbeat_interval: Duration,
+    /// Between two commits of all offsets of a member; 0 is none at all.
+    #[arg(long, default_value = "5s", value_parser = parse_duration)]
+    commit_interval: Duration,
+}
+
+/// What the modes have that carry records.
+#[derive(Debug, Args)]
+struct LoadArgs {
+    /// Ends the measurement after so many records.
+    #[arg(long)]
+    records: Option<u64>,
+    /// Threads of the generator.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_024))]
+    threads: u32,
 }
 
 #[derive(Debug, Args)]
@@ -133,18 +180,12 @@ struct CommonArgs {
     /// Length of the measurement: 10s, 500ms, 2m. [default: 10s, unless --records is given]
     #[arg(long, value_parser = parse_duration)]
     duration: Option<Duration>,
-    /// Ends the measurement after so many records.
-    #[arg(long)]
-    records: Option<u64>,
     /// Load before the measurement. [default: 1s, or none if only --records bounds the run]
     #[arg(long, value_parser = parse_duration)]
     warmup: Option<Duration>,
     /// Gives up a connection without an answer for this long.
     #[arg(long, default_value = "30s", value_parser = parse_duration)]
     answer_timeout: Duration,
-    /// Threads of the generator.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_024))]
-    threads: u32,
     /// Processors to pin the generator's threads to: 1 or 2,4-6.
     #[arg(long, value_name = "CPUS", value_parser = parse_cpus)]
     pin: Option<CpuList>,
@@ -229,6 +270,14 @@ enum AcksArg {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
+enum ProtocolArg {
+    /// JoinGroup, SyncGroup, Heartbeat.
+    Classic,
+    /// ConsumerGroupHeartbeat.
+    Consumer,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
 enum FromArg {
     /// The first offset of the log.
     Beginning,
@@ -246,6 +295,12 @@ pub enum PlanError {
     AuditWithoutAcks,
     /// Records of a transaction need the acknowledgement of all replicas.
     TransactionsWithoutAcks,
+    /// More members come late than there are.
+    LateMembers,
+    /// More members than connections can be.
+    Members,
+    /// Heartbeats without a pause.
+    NoHeartbeatInterval,
     /// A schedule without records.
     NoRate,
     /// A tick of zero, or longer than the run.
@@ -265,6 +320,9 @@ impl fmt::Display for PlanError {
         match self {
             PlanError::AuditWithoutAcks => f.write_str("an audit needs acknowledgements: --acks 0 gives none"),
             PlanError::TransactionsWithoutAcks => f.write_str("transactions need --acks all"),
+            PlanError::LateMembers => f.write_str("--late-members must be fewer than --members"),
+            PlanError::Members => write!(f, "--groups times --members must be at most {MAX_CONNECTIONS}"),
+            PlanError::NoHeartbeatInterval => f.write_str("--heartbeat-interval must be above zero"),
             PlanError::NoRate => f.write_str("--rate must be at least 1"),
             PlanError::Tick => f.write_str("--tick must be above zero and no longer than --duration"),
             PlanError::TooLarge(option, bytes) => {
@@ -298,7 +356,7 @@ pub struct Invocation {
 impl Cli {
     /// Fills in the defaults and refuses contradictions.
     pub fn into_invocation(self) -> Result<Invocation, PlanError> {
-        let (load, common) = match self.command {
+        let (load, common, args) = match self.command {
             Command::Produce(args) => {
                 let pace = match args.rate {
                     Some(0) => return Err(PlanError::NoRate),
@@ -310,7 +368,7 @@ impl Cli {
                     return Err(PlanError::TransactionsWithoutAcks);
                 }
                 produce.transaction_batches = args.transactional.then_some(args.transaction_batches);
-                (Load::Produce { produce }, args.common)
+                (Load::Produce { produce }, args.common, Some(args.load))
             }
             Command::Fetch(args) => {
                 let from = match args.from {
@@ -319,7 +377,7 @@ impl Cli {
                 };
                 let fetch =
                     args.reader.into_load(args.connections, args.in_flight, from, args.loop_range, args.check)?;
-                (Load::Fetch { fetch }, args.common)
+                (Load::Fetch { fetch }, args.common, Some(args.load))
             }
             Command::E2e(args) => {
                 if args.rate == 0 {
@@ -328,23 +386,48 @@ impl Cli {
                 let pace = Pace::Open { records_per_second: args.rate, tick: args.writer.tick };
                 let produce = args.writer.into_load(pace, true)?;
                 let fetch = args.reader.into_load(args.consumers, 1, StartAt::Latest, None, true)?;
-                (Load::E2e { produce, fetch }, args.common)
+                (Load::E2e { produce, fetch }, args.common, Some(args.load))
+            }
+            Command::Group(args) => {
+                if args.late_members >= args.members {
+                    return Err(PlanError::LateMembers);
+                }
+                if u64::from(args.groups) * u64::from(args.members) > u64::from(MAX_CONNECTIONS) {
+                    return Err(PlanError::Members);
+                }
+                if args.heartbeat_interval.is_zero() {
+                    return Err(PlanError::NoHeartbeatInterval);
+                }
+                let group = GroupLoad {
+                    protocol: match args.protocol {
+                        ProtocolArg::Classic => GroupProtocol::Classic,
+                        ProtocolArg::Consumer => GroupProtocol::Consumer,
+                    },
+                    groups: args.groups,
+                    members: args.members,
+                    late_members: args.late_members,
+                    group_id: args.group_id,
+                    heartbeat_interval: args.heartbeat_interval,
+                    commit_interval: args.commit_interval,
+                };
+                (Load::Group { group }, args.common, None)
             }
         };
-        common.into_invocation(load)
+        let (records, threads) = args.map_or((None, 1), |args| (args.records, args.threads));
+        common.into_invocation(load, records, threads)
     }
 }
 
 impl CommonArgs {
-    fn into_invocation(self, load: Load) -> Result<Invocation, PlanError> {
+    fn into_invocation(self, load: Load, records: Option<u64>, threads: u32) -> Result<Invocation, PlanError> {
         let reads_to_the_end = matches!(&load, Load::Fetch { fetch }
             if fetch.loop_range.is_none() && fetch.from == StartAt::Beginning);
         let duration = match self.duration {
-            None if self.records.is_none() && !reads_to_the_end => Some(DEFAULT_DURATION),
+            None if records.is_none() && !reads_to_the_end => Some(DEFAULT_DURATION),
             given => given,
         };
         let warmup = self.warmup.unwrap_or(if duration.is_some() { DEFAULT_WARMUP } else { Duration::ZERO });
-        if duration == Some(Duration::ZERO) || self.records == Some(0) {
+        if duration == Some(Duration::ZERO) || records == Some(0) {
             return Err(PlanError::Nothing);
         }
         if let Some(Pace::Open { tick, .. }) = load.produce().map(|produce| produce.pace)
@@ -363,12 +446,8 @@ impl CommonArgs {
                 client_id: self.client_id,
                 answer_timeout: self.answer_timeout.max(Duration::from_millis(1)),
             },
-            timing: Timing { warmup, duration, records: self.records },
-            generator: Generator {
-                threads: self.threads,
-                pin: self.pin.map(|list| list.0).unwrap_or_default(),
-                seed: self.seed,
-            },
+            timing: Timing { warmup, duration, records },
+            generator: Generator { threads, pin: self.pin.map(|list| list.0).unwrap_or_default(), seed: self.seed },
             load,
         };
         let meter = self.broker_pid.map(Meter::Process).or(self.broker_cgroup.map(Meter::Cgroup));
@@ -555,6 +634,15 @@ mod tests {
     }
 
     #[test]
+    fn defaults_of_groups_are_those_of_kafkas_consumer() {
+        let plan = plan("group --members 3 --late-members 2");
+        let Load::Group { group } = &plan.load else { panic!("{:?}", plan.load) };
+        assert_eq!((group.protocol, group.groups, group.late_members), (GroupProtocol::Classic, 1, 2));
+        assert_eq!((group.heartbeat_interval.as_secs(), group.commit_interval.as_secs()), (3, 5));
+        assert_eq!((plan.timing.duration, plan.generator.threads), (Some(DEFAULT_DURATION), 1));
+    }
+
+    #[test]
     fn values_of_every_kind() {
         let plan = plan(
             "produce --batch-bytes 500KB --record-size 1KiB --acks 1 --compression zstd --keys random:1_000 \
@@ -597,6 +685,10 @@ mod tests {
             ("produce --acks 2", "possible values"),
             ("produce --topic-config flush", "NAME=VALUE"),
             ("e2e", "--rate"),
+            ("group --members 5 --late-members 5", "--late-members"),
+            ("group --groups 1000 --members 1000", "at most"),
+            ("group --heartbeat-interval 0", "above zero"),
+            ("group --records 5", "unexpected argument"),
         ] {
             let refused = parse(line).expect_err(line);
             assert!(refused.contains(because), "{line}: {refused}");

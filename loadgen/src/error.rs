@@ -50,6 +50,15 @@ pub enum RunError {
         /// `HOST:PORT` of the leader.
         leader: String,
     },
+    /// Groups did not settle in time.
+    NotSettled {
+        /// Groups whose partitions all had one owner.
+        settled: usize,
+        /// All groups.
+        groups: usize,
+        /// Why the first connection was lost, if one was.
+        why: Option<String>,
+    },
     /// A thread of the generator died.
     ThreadDied,
 }
@@ -72,6 +81,10 @@ impl fmt::Display for RunError {
                 f,
                 "the coordinator of {id} is {coordinator}, its connection writes to {leader}: only one broker can be loaded so"
             ),
+            RunError::NotSettled { settled, groups, why } => {
+                write!(f, "of {groups} groups {settled} came to an assignment of every partition to one member")?;
+                why.as_ref().map_or(Ok(()), |why| write!(f, "; a connection was lost because {why}"))
+            }
             RunError::ThreadDied => f.write_str("a thread of the generator died"),
         }
     }
@@ -86,7 +99,10 @@ impl std::error::Error for RunError {
             RunError::Encode(error) => Some(error),
             RunError::Prepare(error) => Some(error),
             RunError::Meter { source, .. } => Some(source),
-            RunError::CodecUnknown { .. } | RunError::CoordinatorElsewhere { .. } | RunError::ThreadDied => None,
+            RunError::CodecUnknown { .. }
+            | RunError::CoordinatorElsewhere { .. }
+            | RunError::NotSettled { .. }
+            | RunError::ThreadDied => None,
         }
     }
 }

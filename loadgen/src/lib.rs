@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! main → cli → run → crew → worker → producer, consumer → link
+//!                  ↘ group → driver → member → link
 //!                ↘ cluster → client, assign     ↘ workload, frame, schedule
 //!        report ← collect, gauges ← tally, histogram, audit, cpu
 //! ```
@@ -26,6 +27,7 @@ pub mod crew;
 pub mod error;
 pub mod frame;
 pub mod gauges;
+pub mod group;
 pub mod histogram;
 pub mod link;
 pub mod plan;

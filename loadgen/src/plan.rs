@@ -84,6 +84,11 @@ pub enum Load {
         /// How it reads.
         fetch: FetchLoad,
     },
+    /// Joins groups, heartbeats and commits.
+    Group {
+        /// How many, and how often.
+        group: GroupLoad,
+    },
 }
 
 impl Load {
@@ -91,7 +96,7 @@ impl Load {
     pub fn produce(&self) -> Option<&ProduceLoad> {
         match self {
             Load::Produce { produce } | Load::E2e { produce, .. } => Some(produce),
-            Load::Fetch { .. } => None,
+            Load::Fetch { .. } | Load::Group { .. } => None,
         }
     }
 
@@ -99,7 +104,7 @@ impl Load {
     pub fn fetch(&self) -> Option<&FetchLoad> {
         match self {
             Load::Fetch { fetch } | Load::E2e { fetch, .. } => Some(fetch),
-            Load::Produce { .. } => None,
+            Load::Produce { .. } | Load::Group { .. } => None,
         }
     }
 }
@@ -218,6 +223,37 @@ pub struct FetchLoad {
     pub check: bool,
 }
 
+/// Members of consumer groups.
+#[derive(Debug, Clone, Serialize)]
+pub struct GroupLoad {
+    /// What members speak with their coordinator.
+    pub protocol: GroupProtocol,
+    /// Groups; all read the one topic.
+    pub groups: u32,
+    /// Members of each.
+    pub members: u32,
+    /// Of these, the last ones to join: one at a time, each when the group has settled.
+    pub late_members: u32,
+    /// What the groups' ids begin with.
+    pub group_id: String,
+    /// Between two heartbeats of a member of a classic group; the consumer protocol has the broker say it.
+    #[serde(rename = "heartbeat_interval_s", serialize_with = "seconds")]
+    pub heartbeat_interval: Duration,
+    /// Between two commits of a member; zero is none at all.
+    #[serde(rename = "commit_interval_s", serialize_with = "seconds")]
+    pub commit_interval: Duration,
+}
+
+/// What members speak with their coordinator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GroupProtocol {
+    /// JoinGroup, SyncGroup, Heartbeat; the leader assigns.
+    Classic,
+    /// ConsumerGroupHeartbeat (KIP-848); the coordinator assigns.
+    Consumer,
+}
+
 /// Where reading begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -245,6 +281,15 @@ impl fmt::Display for Acks {
             Acks::None => "acks=0",
             Acks::Leader => "acks=1",
             Acks::All => "acks=all",
+        })
+    }
+}
+
+impl fmt::Display for GroupProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            GroupProtocol::Classic => "classic protocol",
+            GroupProtocol::Consumer => "consumer protocol",
         })
     }
 }

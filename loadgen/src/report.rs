@@ -11,8 +11,9 @@ use crate::audit::Verdict;
 use crate::client::code_name;
 use crate::collect::Row;
 use crate::cpu::{CpuSpent, Meter};
+use crate::group::{GroupFigures, Traffic};
 use crate::histogram::{Latencies, LatencySummary};
-use crate::plan::{Acks, BatchBound, FetchLoad, Load, Pace, Plan, ProduceLoad};
+use crate::plan::{Acks, BatchBound, FetchLoad, GroupLoad, GroupProtocol, Load, Pace, Plan, ProduceLoad};
 use crate::run::Outcome;
 use crate::tally::Counters;
 
@@ -43,6 +44,7 @@ pub struct Report<'a> {
     produce: Option<ProduceFigures>,
     fetch: Option<FetchFigures>,
     end_to_end_latency_us: Option<LatencySummary>,
+    group: Option<&'a GroupFigures>,
     errors: Vec<ErrorLine>,
     lost_connections: Vec<String>,
     audit: Option<&'a Verdict>,
@@ -195,6 +197,7 @@ impl<'a> Report<'a> {
             produce,
             fetch,
             end_to_end_latency_us: end_to_end.summary(),
+            group: outcome.group.as_ref(),
             errors: errors
                 .iter()
                 .map(|((api, code), count)| ErrorLine {
@@ -225,9 +228,10 @@ impl<'a> Report<'a> {
         self.errors.is_empty() && self.lost_connections.is_empty()
     }
 
-    /// Whether the audit, if there was one, found nothing.
+    /// Whether the audit, if there was one, found nothing, and groups gave every partition to one member.
     pub fn audit_passed(&self) -> bool {
-        self.audit.is_none_or(|verdict| verdict.passed)
+        let owned_once = self.group.is_none_or(|group| group.overlaps == 0 && group.not_owned_once == 0);
+        self.audit.is_none_or(|verdict| verdict.passed) && owned_once
     }
 
     /// What stands against taking the figures for the broker's own.
@@ -401,7 +405,13 @@ fn broker_cpu<'a>(load: &Load, meter: Option<&Meter>, outcome: &'a Outcome) -> O
     let counters = &outcome.totals.measured.counters;
     let (spent, interval_ns) = outcome.broker_cpu.as_ref()?.as_ref().ok()?;
     let interval_s = *interval_ns as f64 / 1e9;
-    let (requests, _, bytes) = served(load, counters);
+    let (requests, bytes) = match &outcome.group {
+        Some(group) => (group.heartbeats.answered + group.commits.answered, 0),
+        None => {
+            let (requests, _, bytes) = served(load, counters);
+            (requests, bytes)
+        }
+    };
     let per = |amount: u64, unit: f64| (amount > 0).then(|| spent.total_s / (amount as f64 / unit));
     Some(BrokerCpu {
         spent,
@@ -424,6 +434,9 @@ impl fmt::Display for Report<'_> {
         }
         if let Some(summary) = &self.end_to_end_latency_us {
             line(f, "end to end", &latencies(summary))?;
+        }
+        if let Some(group) = self.group {
+            write_group(f, group)?;
         }
         for error in &self.errors {
             let what = format!("{} {} × {}", error.api, error.name, count(error.times));
@@ -458,6 +471,7 @@ impl Report<'_> {
             Load::Produce { .. } => "produce",
             Load::Fetch { .. } => "fetch",
             Load::E2e { .. } => "e2e",
+            Load::Group { .. } => "group",
         };
         let BrokerFacts { topic, partitions, produce_version, fetch_version, .. } = &self.broker;
         let version =
@@ -475,6 +489,9 @@ impl Report<'_> {
         if let Some(load) = self.config.load.fetch() {
             line(f, "reads", &describe_fetch(load))?;
         }
+        if let Load::Group { group } = &self.config.load {
+            line(f, "members", &describe_group(group))?;
+        }
         let timing = &self.config.timing;
         line(f, "measured", &format!("{:.2} s after {:.2} s of warm-up", self.window_s, timing.warmup.as_secs_f64()))?;
         writeln!(f)
@@ -484,8 +501,11 @@ impl Report<'_> {
         if let Some(cpu) = &self.broker_cpu {
             let mut text = format!("{:.3} s ({:.2} cores", cpu.spent.total_s, cpu.cores);
             write!(text, ", user {:.2}, system {:.2})", cpu.spent.user_s, cpu.spent.system_s)?;
-            if let (Some(per_gb), Some(per_request)) = (cpu.s_per_gb, cpu.us_per_request) {
-                write!(text, "  {per_gb:.3} s/GB  {per_request:.2} µs/request")?;
+            if let Some(per_gb) = cpu.s_per_gb {
+                write!(text, "  {per_gb:.3} s/GB")?;
+            }
+            if let Some(per_request) = cpu.us_per_request {
+                write!(text, "  {per_request:.2} µs/request")?;
             }
             line(f, "broker CPU", &text)?;
             let threads = cpu.spent.threads.iter().take(4);
@@ -598,6 +618,51 @@ fn write_fetch(f: &mut fmt::Formatter<'_>, fetch: &FetchFigures) -> fmt::Result 
     }
     line(f, "records", &text)?;
     fetch.latency_us.as_ref().map_or(Ok(()), |summary| line(f, "fetch time", &latencies(summary)))
+}
+
+fn describe_group(load: &GroupLoad) -> String {
+    let GroupLoad { protocol, groups, members, late_members, heartbeat_interval, commit_interval, .. } = load;
+    let mut text = format!("{} groups of {} members, {protocol}", count((*groups).into()), count((*members).into()));
+    if *late_members > 0 {
+        text += &format!(", {late_members} of them late");
+    }
+    if *protocol == GroupProtocol::Classic {
+        text += &format!("; a heartbeat every {heartbeat_interval:?}");
+    }
+    if !commit_interval.is_zero() {
+        text += &format!("; a commit every {commit_interval:?}");
+    }
+    text
+}
+
+fn write_group(f: &mut fmt::Formatter<'_>, group: &GroupFigures) -> fmt::Result {
+    let traffic = |requests: &Traffic| {
+        let each = requests.latency_us.as_ref().map_or_else(String::new, |summary| latencies(summary));
+        format!("{:.0}/s   {each}", requests.answered_per_s)
+    };
+    let heartbeats = traffic(&group.heartbeats);
+    line(f, "heartbeats", &format!("{heartbeats}   (every {} s)", group.heartbeat_interval_s))?;
+    line(f, "commits", &format!("{}   ({} offsets each)", traffic(&group.commits), group.offsets_per_commit))?;
+    let times = [
+        ("formed", &group.formed_us),
+        ("rebalanced", &group.rebalance_us),
+        ("  last in", &group.rebalance_after_last_us),
+    ];
+    for (name, summary) in times {
+        if let Some(summary) = summary {
+            let LatencySummary { p50, max, count, .. } = *summary;
+            line(f, name, &format!("p50 {}   max {}   ({count} times)", latency(p50), latency(max)))?;
+        }
+    }
+    let mut text =
+        format!("{} in all, {} in the measurement", count(group.rebalances), count(group.measured_rebalances));
+    if group.overlaps > 0 {
+        write!(text, "; {} PARTITIONS WERE GIVEN TO TWO MEMBERS AT ONCE", count(group.overlaps))?;
+    }
+    if group.not_owned_once > 0 {
+        write!(text, "; {} PARTITIONS WITHOUT ONE OWNER AT THE END", count(group.not_owned_once))?;
+    }
+    line(f, "rebalances", &text)
 }
 
 fn write_audit(f: &mut fmt::Formatter<'_>, verdict: &Verdict) -> fmt::Result {

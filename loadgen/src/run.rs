@@ -19,6 +19,7 @@ use crate::consumer::LogEnds;
 use crate::crew::{Crew, Driven, Observers, length_of, schedule_of};
 use crate::error::RunError;
 use crate::gauges::BrokerCpu;
+use crate::group::{self, GroupFigures};
 use crate::plan::{FetchLoad, Load, Plan, StartAt};
 use crate::progress::Progress;
 use crate::random::unique;
@@ -63,14 +64,19 @@ pub struct Outcome {
     pub interrupted: bool,
     /// The audit's verdict, if there was one.
     pub verdict: Option<Verdict>,
+    /// What was found of groups, if there were any.
+    pub group: Option<GroupFigures>,
 }
 
 /// Carries out `plan`.
 pub fn run(plan: &Plan, observers: &Observers<'_>) -> Result<Outcome, RunError> {
+    if let Load::Group { group } = &plan.load {
+        return group::run(plan, group, observers);
+    }
     let mut bootstrap = Client::connect(&plan.target.bootstrap, &plan.target)?;
     let topic = match plan.load {
         Load::Fetch { .. } => bootstrap.topic(&plan.target.topic)?,
-        Load::Produce { .. } | Load::E2e { .. } => bootstrap.ensure_topic(&plan.target)?,
+        _ => bootstrap.ensure_topic(&plan.target)?,
     };
     let mut cluster = Cluster::connect(plan, topic)?;
     let clock = Clock::start();
@@ -156,6 +162,7 @@ pub fn run(plan: &Plan, observers: &Observers<'_>) -> Result<Outcome, RunError> 
         steal_share,
         interrupted,
         verdict,
+        group: None,
     })
 }
 

@@ -152,6 +152,30 @@ pub struct ThreadReport {
     pub read_to_end: bool,
 }
 
+impl ThreadReport {
+    /// The report of a thread that has done nothing yet.
+    pub fn new() -> ThreadReport {
+        ThreadReport {
+            cpu: OwnCpu::default(),
+            measured_ns: 0,
+            slip: Latencies::new(),
+            held_batches: 0,
+            unanswered_requests: 0,
+            unanswered_records: 0,
+            lost: Vec::new(),
+            sent_log: SentLog::default(),
+            read_log: None,
+            read_to_end: true,
+        }
+    }
+}
+
+impl Default for ThreadReport {
+    fn default() -> ThreadReport {
+        ThreadReport::new()
+    }
+}
+
 /// Runs a thread's job to its end. The run begins when `timeline` brings the timeline; if it never does, the thread ends.
 /// Tallies that the supervisor is done with come back through `spare`.
 pub fn run(job: Job, timeline: &Receiver<Timeline>, spare: Receiver<Tally>, news: &Sender<(usize, News)>) {
@@ -258,18 +282,7 @@ impl<'a> Worker<'a> {
             news,
             next_housekeeping_ns: 0,
             measuring_since: None,
-            report: ThreadReport {
-                cpu: OwnCpu::default(),
-                measured_ns: 0,
-                slip: Latencies::new(),
-                held_batches: 0,
-                unanswered_requests: 0,
-                unanswered_records: 0,
-                lost: Vec::new(),
-                sent_log: SentLog::default(),
-                read_log: None,
-                read_to_end: true,
-            },
+            report: ThreadReport::new(),
         })
     }
 

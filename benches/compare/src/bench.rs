@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::cases::{Load, Metric};
+use crate::cases::{Batch, Load, Metric, Pace};
 use crate::generator::{self, Timing};
 use crate::kafka::BrokerError;
 use crate::machine::{Noise, NoiseSample, free_disk_bytes, process_cpu_ns, touch_memory, write_back};
@@ -83,7 +83,10 @@ impl<'a> Bench<'a> {
         topic: &str,
         broker: &mut RunningBroker,
     ) -> Result<(), Failure> {
-        self.create_topic(&generator::create(target, topic, load.partitions()), broker)?;
+        // Members of groups make their topic themselves: nothing is written to it.
+        if !matches!(load, Load::Groups { .. }) {
+            self.create_topic(&generator::create(target, topic, load.partitions()), broker)?;
+        }
         if let Load::Fetch { connections, .. } = load {
             self.load_cleanly(&generator::prefill(target, topic, connections), Duration::ZERO, broker)?;
         }
@@ -147,6 +150,51 @@ impl<'a> Bench<'a> {
         }
         record.noise = Some(noise_since(&before)?);
         Ok(Outcome::Measured { figures: found.figures(), flags, report: serde_json::Value::Array(reports) })
+    }
+
+    /// Runs producers without transactions and with them, twice each, so that a machine that gets slower hits both.
+    pub(crate) fn transactions(
+        &self,
+        (connections, batch): (u32, Batch),
+        target: &generator::Target,
+        touch_bytes: u64,
+        record: &mut Record,
+        broker: &mut RunningBroker,
+    ) -> Result<Outcome, Failure> {
+        let within = Load::Transactions { connections, batch };
+        let without = Load::Produce { connections, batch, pace: Pace::Closed { in_flight: 1 } };
+        self.settle(record, touch_bytes);
+        let before = NoiseSample::now().map_err(Failure::Proc)?;
+        let mut found = BTreeMap::<Metric, Vec<f64>>::new();
+        let (mut flags, mut reports) = (Vec::new(), Vec::new());
+        for (number, load) in [without, within, within, without].into_iter().enumerate() {
+            let topic = format!("{TOPIC}{number}");
+            self.prepare(load, target, &topic, broker)?;
+            let (report, command) = self.run_load(load, target, &topic, self.measured(), broker)?;
+            broker.delete_topic(&topic)?;
+            let mut add = |metric, as_metric| {
+                let figure = report.figure(load, metric).map_err(Failure::Report)?;
+                found.entry(as_metric).or_default().push(figure);
+                Ok(())
+            };
+            if load == within {
+                for metric in [Metric::MegabytesPerSecond, Metric::P50Micros, Metric::P99Micros] {
+                    add(metric, metric)?;
+                }
+                record.load_command = command;
+            } else {
+                add(Metric::MegabytesPerSecond, Metric::PlainMegabytesPerSecond)?;
+            }
+            flags.extend(report.flags());
+            reports.push(report.into_json());
+        }
+        record.noise = Some(noise_since(&before)?);
+        let mean = |figures: &Vec<f64>| figures.iter().sum::<f64>() / figures.len() as f64;
+        let mut figures: BTreeMap<Metric, f64> =
+            found.iter().map(|(metric, figures)| (*metric, mean(figures))).collect();
+        let share = figures[&Metric::MegabytesPerSecond] / figures[&Metric::PlainMegabytesPerSecond];
+        figures.insert(Metric::TransactionalShare, share);
+        Ok(Outcome::Measured { figures, flags, report: serde_json::Value::Array(reports) })
     }
 
     fn measured(&self) -> Timing {

@@ -125,6 +125,25 @@ pub enum Load {
         /// Requests that the connection sends before it waits for an answer.
         in_flight: u32,
     },
+    /// Members of consumer groups that heartbeat every 3 s and commit every 5 s, as Kafka's consumer does; before that they join.
+    Groups {
+        /// Groups, all with the one topic.
+        groups: u32,
+        /// Members of each, on a connection each.
+        members: u32,
+        /// Of these, the last ones to join, one at a time: the rebalances that are timed.
+        late_members: u32,
+        /// Partitions of the topic.
+        partitions: u32,
+    },
+    /// Producers with a transactional id each and one batch in a transaction, in turn with producers of the same batches
+    /// without transactions that as well wait for each acknowledgement: connection `i` writes to partition `i`.
+    Transactions {
+        /// Connections, and as many partitions.
+        connections: u32,
+        /// What a transaction holds.
+        batch: Batch,
+    },
     /// No clients at all: what the broker burns by itself.
     Idle,
 }
@@ -176,6 +195,14 @@ pub enum Metric {
     OtherCoreFactor,
     /// Broker CPU over elapsed time: 1 is one core.
     CpuCores,
+    /// The longest time from the first request of a group's last member to the settled group, in seconds.
+    RebalanceSeconds,
+    /// Of the rebalances, in the median what passed after the last member had asked to be in, in microseconds.
+    RebalanceAfterLastMicros,
+    /// Bytes of record batches per second that the same producers write without transactions, in MB (10^6).
+    PlainMegabytesPerSecond,
+    /// Bytes per second within transactions over those without.
+    TransactionalShare,
     /// Median latency in microseconds.
     P50Micros,
     /// 99th percentile of latency in microseconds.
@@ -195,6 +222,10 @@ impl Metric {
             Metric::OtherCoreCpuSecondsPerGb => "broker CPU, other core, s/GB",
             Metric::OtherCoreFactor => "broker CPU per GB, other core : same core",
             Metric::CpuCores => "broker CPU, cores",
+            Metric::RebalanceSeconds => "rebalance, s",
+            Metric::RebalanceAfterLastMicros => "rebalance after the last member asked, µs",
+            Metric::PlainMegabytesPerSecond => "throughput without transactions, MB/s",
+            Metric::TransactionalShare => "throughput in transactions : without",
             Metric::P50Micros => "p50, µs",
             Metric::P99Micros => "p99, µs",
             Metric::P999Micros => "p99.9, µs",
@@ -203,7 +234,7 @@ impl Metric {
 
     /// True where more is better; ratios are turned so that above 1 means that Weir is better.
     pub fn more_is_better(self) -> bool {
-        self == Metric::MegabytesPerSecond
+        matches!(self, Metric::MegabytesPerSecond | Metric::PlainMegabytesPerSecond | Metric::TransactionalShare)
     }
 }
 
@@ -225,6 +256,8 @@ pub enum Bound {
     TimesBetter(f64),
     /// Weir's own figure is at most this.
     AtMost(f64),
+    /// Weir's own figure is at least this.
+    AtLeast(f64),
 }
 
 impl fmt::Display for Bound {
@@ -232,6 +265,7 @@ impl fmt::Display for Bound {
         match self {
             Bound::TimesBetter(factor) => write!(f, "≥ {factor}×"),
             Bound::AtMost(limit) => write!(f, "Weir ≤ {}", value(*limit)),
+            Bound::AtLeast(limit) => write!(f, "Weir ≥ {}", value(*limit)),
         }
     }
 }
@@ -244,7 +278,10 @@ impl Load {
     /// Partitions of the topic.
     pub fn partitions(self) -> u32 {
         match self {
-            Load::Produce { connections, .. } | Load::Fetch { connections, .. } => connections,
+            Load::Produce { connections, .. }
+            | Load::Fetch { connections, .. }
+            | Load::Transactions { connections, .. } => connections,
+            Load::Groups { partitions, .. } => partitions,
             Load::EndToEnd { .. } | Load::OtherCore { .. } | Load::Idle => 1,
         }
     }
@@ -260,6 +297,9 @@ impl Load {
             }
             Load::EndToEnd { .. } => &[P50Micros, P99Micros, P999Micros],
             Load::OtherCore { .. } => &[OtherCoreFactor],
+            Load::Groups { late_members: 1.., .. } => &[RebalanceSeconds],
+            Load::Groups { .. } => &[CpuCores],
+            Load::Transactions { .. } => &[MegabytesPerSecond, TransactionalShare],
             Load::Produce { pace: Pace::Open { .. }, .. } | Load::Idle => &[CpuCores],
         }
     }
@@ -268,9 +308,14 @@ impl Load {
     /// goes before the measured run.
     pub fn steady_by(self) -> Option<Metric> {
         match self {
-            Load::Produce { pace: Pace::Closed { .. }, .. } | Load::Fetch { .. } => Some(Metric::MegabytesPerSecond),
-            Load::Produce { pace: Pace::Open { .. }, .. } | Load::EndToEnd { .. } => Some(Metric::CpuCores),
-            Load::OtherCore { .. } | Load::Idle => None,
+            Load::Produce { pace: Pace::Closed { .. }, .. } | Load::Fetch { .. } | Load::Transactions { .. } => {
+                Some(Metric::MegabytesPerSecond)
+            }
+            Load::Produce { pace: Pace::Open { .. }, .. }
+            | Load::EndToEnd { .. }
+            | Load::Groups { late_members: 0, .. } => Some(Metric::CpuCores),
+            // The time of a rebalance is that of the members' waits.
+            Load::Groups { .. } | Load::OtherCore { .. } | Load::Idle => None,
         }
     }
 
@@ -293,6 +338,11 @@ impl Load {
             Load::Fetch { .. } => &[MegabytesPerSecond, CpuSecondsPerGb, P50Micros, P99Micros],
             Load::EndToEnd { .. } => &[P50Micros, P99Micros, P999Micros, CpuCores],
             Load::OtherCore { .. } => &[OtherCoreFactor, SameCoreCpuSecondsPerGb, OtherCoreCpuSecondsPerGb],
+            Load::Groups { late_members: 1.., .. } => &[RebalanceSeconds, RebalanceAfterLastMicros],
+            Load::Groups { .. } => &[CpuCores, CpuMicrosPerRequest, P50Micros, P99Micros],
+            Load::Transactions { .. } => {
+                &[MegabytesPerSecond, PlainMegabytesPerSecond, TransactionalShare, P50Micros, P99Micros]
+            }
             Load::Idle => &[CpuCores],
         }
     }
@@ -325,6 +375,10 @@ const ONE_RECORD: Batch = Batch::Records { count: 1, bytes: 100 };
 
 const fn better(metric: Metric, factor: f64) -> Floor {
     Floor { class: Class::DiskAgainstShipped, metric, bound: Bound::TimesBetter(factor) }
+}
+
+const fn at_most(metric: Metric, limit: f64) -> Floor {
+    Floor { class: Class::DiskAgainstShipped, metric, bound: Bound::AtMost(limit) }
 }
 
 /// Half as much again as a bare loop of receive, check, write, fdatasync and answer costs on the reference machine.
@@ -511,6 +565,41 @@ pub const CASES: &[Case] = &[
         kafka_mb_per_s_max: 0,
     },
     Case {
+        name: "groups-2000",
+        title: "20 groups of 100 members on 1,000 partitions: heartbeats and commits (latency: of commits)",
+        short_title: "2,000 members of groups",
+        classes: SHIPPED_DISK,
+        load: Load::Groups { groups: 20, members: 100, late_members: 0, partitions: 1_000 },
+        floors: &[at_most(Metric::CpuCores, 0.05)],
+        write_mb_per_s_max: 10,
+        kafka_mb_per_s_max: 10,
+    },
+    Case {
+        name: "rebalance-100",
+        title: "one more member joins, up to 100, over 1,000 partitions",
+        short_title: "rebalance of 100 members",
+        classes: SHIPPED_DISK,
+        load: Load::Groups { groups: 1, members: 100, late_members: 4, partitions: 1_000 },
+        // One heartbeat: so long members may take until they hear of it.
+        floors: &[at_most(Metric::RebalanceSeconds, 3.0)],
+        write_mb_per_s_max: 1,
+        kafka_mb_per_s_max: 1,
+    },
+    Case {
+        name: "transactions-16k",
+        title: "transactions of 100 records in one batch of 16 KiB × 16 (latency: of transactions)",
+        short_title: "transactions of 16 KiB × 16",
+        classes: SHIPPED_DISK,
+        load: Load::Transactions { connections: 16, batch: Batch::Records { count: 100, bytes: 150 } },
+        floors: &[Floor {
+            class: Class::DiskAgainstShipped,
+            metric: Metric::TransactionalShare,
+            bound: Bound::AtLeast(0.6),
+        }],
+        write_mb_per_s_max: 1_000,
+        kafka_mb_per_s_max: 350,
+    },
+    Case {
         name: "idle",
         title: "idle, no clients",
         short_title: "idle, no clients",
@@ -547,7 +636,7 @@ mod tests {
                 assert!(case.classes.contains(&floor.class), "{}: {:?}", case.name, floor);
                 assert!(case.load.metrics().contains(&floor.metric), "{}: {:?}", case.name, floor);
                 assert!(case.load.headline().contains(&floor.metric), "{}: {:?}", case.name, floor);
-                let (Bound::TimesBetter(value) | Bound::AtMost(value)) = floor.bound;
+                let (Bound::TimesBetter(value) | Bound::AtMost(value) | Bound::AtLeast(value)) = floor.bound;
                 assert!(value > 0.0 && value.is_finite());
             }
         }
@@ -587,6 +676,9 @@ mod tests {
         assert_eq!(floor("single", Metric::P50Micros), [Bound::TimesBetter(1.0)]);
         assert_eq!(floor("trickle", Metric::CpuCores), [Bound::TimesBetter(3.0)]);
         assert_eq!(floor("other-core", Metric::OtherCoreFactor), [Bound::AtMost(1.3)]);
+        assert_eq!(floor("groups-2000", Metric::CpuCores), [Bound::AtMost(0.05)]);
+        assert_eq!(floor("rebalance-100", Metric::RebalanceSeconds), [Bound::AtMost(3.0)]);
+        assert_eq!(floor("transactions-16k", Metric::TransactionalShare), [Bound::AtLeast(0.6)]);
         assert_eq!(floor("idle", Metric::CpuCores), [Bound::AtMost(0.002)]);
     }
 }

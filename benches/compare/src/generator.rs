@@ -65,9 +65,10 @@ pub fn measured(
     report: &str,
 ) -> Vec<String> {
     let mode = match load {
-        Load::Produce { .. } | Load::OtherCore { .. } | Load::Idle => "produce",
+        Load::Produce { .. } | Load::OtherCore { .. } | Load::Transactions { .. } | Load::Idle => "produce",
         Load::Fetch { .. } => "fetch",
         Load::EndToEnd { .. } => "e2e",
+        Load::Groups { .. } => "group",
     };
     let mut arguments = Arguments::new(mode, target, topic, load.partitions());
     match load {
@@ -92,11 +93,21 @@ pub fn measured(
         Load::OtherCore { batch, in_flight } => {
             arguments.add("--acks", 1).add("--connections", 1).add_batch(batch).add("--in-flight", in_flight);
         }
+        Load::Groups { groups, members, late_members, .. } => {
+            arguments.add("--groups", groups).add("--members", members).add("--late-members", late_members);
+        }
+        Load::Transactions { connections, batch } => {
+            arguments.add("--connections", connections).add_batch(batch);
+            arguments.0.push("--transactional".to_owned());
+        }
         Load::Idle => {}
     }
     arguments.add("--warmup", format!("{}s", timing.warmup_seconds));
     arguments.add("--duration", format!("{}s", timing.measured_seconds));
-    arguments.add("--threads", settings.load_threads).add("--pin", &settings.load_cores);
+    if mode != "group" {
+        arguments.add("--threads", settings.load_threads);
+    }
+    arguments.add("--pin", &settings.load_cores);
     arguments.add("--broker-pid", broker_pid).add("--json", report);
     arguments.0
 }
@@ -189,7 +200,8 @@ impl Report {
         }
     }
 
-    /// The figures that `load` is about. Must not be asked for a load that is judged from several reports.
+    /// The figures that `load` is about, in the units of their names. Must not be asked for a load that is judged from
+    /// several reports.
     pub fn figures(&self, load: Load) -> Result<BTreeMap<Metric, f64>, ReportError> {
         load.metrics().iter().map(|&metric| Ok((metric, self.figure(load, metric)?))).collect()
     }
@@ -197,7 +209,8 @@ impl Report {
     /// One figure.
     pub fn figure(&self, load: Load, metric: Metric) -> Result<f64, ReportError> {
         let pointer = pointer(load, metric);
-        self.0.pointer(pointer).and_then(Value::as_f64).ok_or(ReportError::FigureMissing { pointer })
+        let figure = self.0.pointer(pointer).and_then(Value::as_f64).ok_or(ReportError::FigureMissing { pointer })?;
+        Ok(if metric == Metric::RebalanceSeconds { figure / 1e6 } else { figure })
     }
 
     /// Seconds of processor time of each thread of the broker, by name, as far as the system told.
@@ -259,11 +272,23 @@ impl Report {
 /// Where the report has a figure.
 fn pointer(load: Load, metric: Metric) -> &'static str {
     let by_load = |produce, fetch, end_to_end| match load {
-        Load::Produce { .. } | Load::OtherCore { .. } | Load::Idle => produce,
+        Load::Groups { .. } => unreachable!("groups have figures of their own"),
+        Load::Transactions { .. } | Load::Produce { .. } | Load::OtherCore { .. } | Load::Idle => produce,
         Load::Fetch { .. } => fetch,
         Load::EndToEnd { .. } => end_to_end,
     };
+    match (load, metric) {
+        (Load::Groups { .. }, Metric::P50Micros) => return "/group/commits/latency_us/p50",
+        (Load::Groups { .. }, Metric::P99Micros) => return "/group/commits/latency_us/p99",
+        (Load::Transactions { .. }, Metric::P50Micros) => return "/produce/transactions/commit_latency_us/p50",
+        (Load::Transactions { .. }, Metric::P99Micros) => return "/produce/transactions/commit_latency_us/p99",
+        _ => {}
+    }
     match metric {
+        Metric::RebalanceSeconds => "/group/rebalance_us/max",
+        Metric::RebalanceAfterLastMicros => "/group/rebalance_after_last_us/p50",
+        // Of several reports; the caller knows which is which.
+        Metric::PlainMegabytesPerSecond | Metric::TransactionalShare => "/produce/throughput/mb_per_s",
         Metric::MegabytesPerSecond => {
             by_load("/produce/throughput/mb_per_s", "/fetch/throughput/mb_per_s", "/fetch/throughput/mb_per_s")
         }
@@ -305,6 +330,12 @@ mod tests {
                 "acked": { "records": 1000 },
                 "throughput": { "mb_per_s": 530.5 },
                 "ack_latency_us": latency.clone(),
+                "transactions": { "commit_latency_us": latency.clone() },
+            },
+            "group": {
+                "commits": { "latency_us": latency.clone() },
+                "rebalance_us": { "max": 1_700_000.0 },
+                "rebalance_after_last_us": { "p50": 900.0 },
             },
             "fetch": { "throughput": { "mb_per_s": 2520 }, "latency_us": latency.clone() },
             "end_to_end_latency_us": latency,
@@ -341,7 +372,7 @@ mod tests {
     #[test]
     fn every_load_finds_its_figures() {
         let report = read(&sample()).unwrap();
-        let measured_once = |load| !matches!(load, Load::Idle | Load::OtherCore { .. });
+        let measured_once = |load| !matches!(load, Load::Idle | Load::OtherCore { .. } | Load::Transactions { .. });
         for case in CASES.iter().filter(|case| measured_once(case.load)) {
             let figures = report.figures(case.load).unwrap();
             assert_eq!(figures.len(), case.load.metrics().len(), "{}", case.name);
@@ -351,6 +382,10 @@ mod tests {
         assert_eq!(figures[&Metric::P999Micros], 4700.0);
         let figures = report.figures(find("fetch-1m").unwrap().load).unwrap();
         assert_eq!(figures[&Metric::MegabytesPerSecond], 2520.0);
+        let figures = report.figures(find("rebalance-100").unwrap().load).unwrap();
+        assert_eq!(figures[&Metric::RebalanceSeconds], 1.7);
+        let transactions = find("transactions-16k").unwrap().load;
+        assert_eq!(report.figure(transactions, Metric::P99Micros).unwrap(), 700.0);
         assert_eq!(report.flags(), Vec::<String>::new());
         assert_eq!(report.broker_threads(), [("weir", 0.5), ("weir-core-1", 0.25)]);
         assert!(report.compiling_share().is_sign_positive() && report.compiling_share() == 0.0);
@@ -431,6 +466,13 @@ mod tests {
         assert!(
             line("other-core", &target()).contains(" --partitions 1 --acks 1 --connections 1 --batch-bytes 65536 ")
         );
+        assert_eq!(
+            line("rebalance-100", &target()),
+            "group --quiet --bootstrap 127.0.0.1:9092 --topic load --partitions 1000 --groups 1 --members 100 \
+             --late-members 4 --warmup 3s --duration 6s --pin 1 --broker-pid 42 --json r.json"
+        );
+        let text = line("transactions-16k", &target());
+        assert!(text.contains(" --connections 16 --batch-records 100 --record-size 150 --transactional "), "{text}");
         let flushed = Target { flush_each: true, retention_bytes: Some(5), ..target() };
         let text = line("flush-16k", &flushed);
         assert!(text.contains(" --topic-config flush.messages=1 --topic-config retention.bytes=5 "), "{text}");

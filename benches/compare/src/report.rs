@@ -182,7 +182,7 @@ fn floors(out: &mut String, records: &[Record], classes: &[Class]) {
         let comparison = compare(records, floor.class, case, floor.metric);
         let found = match floor.bound {
             Bound::TimesBetter(_) => times(comparison.advantage),
-            Bound::AtMost(_) => cell(comparison.weir),
+            Bound::AtMost(_) | Bound::AtLeast(_) => cell(comparison.weir),
         };
         line(
             out,
@@ -555,7 +555,10 @@ fn chart(circumstances: &Circumstances, records: &[Record], class: Class) -> Cha
 /// Colour and note of a bar.
 fn look(metric: Metric) -> (Kind, &'static str) {
     match metric {
-        Metric::MegabytesPerSecond => (Kind::Throughput, ""),
+        Metric::MegabytesPerSecond | Metric::PlainMegabytesPerSecond | Metric::TransactionalShare => {
+            (Kind::Throughput, "")
+        }
+        Metric::RebalanceSeconds | Metric::RebalanceAfterLastMicros => (Kind::Latency, "rebalance"),
         Metric::CpuSecondsPerGb
         | Metric::SameCoreCpuSecondsPerGb
         | Metric::OtherCoreCpuSecondsPerGb

@@ -254,6 +254,9 @@ fn measure(
     let outcome = match case.load {
         Load::Idle => bench.idle(record, &broker)?,
         load @ Load::OtherCore { .. } => bench.other_core(load, &target, touch_bytes, record, &mut broker)?,
+        Load::Transactions { connections, batch } => {
+            bench.transactions((connections, batch), &target, touch_bytes, record, &mut broker)?
+        }
         load => bench.loaded(load, &target, touch_bytes, record, &mut broker)?,
     };
     broker.stop()?;

@@ -73,15 +73,19 @@ pub fn judge(records: &[Record], case: &Case, floor: &Floor) -> Verdict {
             Some(Estimate { interval: Some((low, _)), .. }) if low >= factor => Verdict::Reached,
             Some(_) => Verdict::ReachedWithinNoise,
         },
-        Bound::AtMost(limit) => {
-            let worst = of(records, floor.class, case)
+        Bound::AtMost(limit) | Bound::AtLeast(limit) => {
+            let reaches = |figure: f64| match floor.bound {
+                Bound::AtLeast(_) => figure >= limit,
+                _ => figure <= limit,
+            };
+            let all = of(records, floor.class, case)
                 .filter(|record| record.side == Side::Weir)
                 .filter_map(|record| record.figure(floor.metric))
-                .fold(f64::NEG_INFINITY, f64::max);
+                .all(reaches);
             match comparison.weir {
                 None => Verdict::NotMeasured,
-                Some(value) if value > limit => Verdict::NotReached,
-                Some(_) if worst <= limit => Verdict::Reached,
+                Some(value) if !reaches(value) => Verdict::NotReached,
+                Some(_) if all => Verdict::Reached,
                 Some(_) => Verdict::ReachedWithinNoise,
             }
         }
@@ -194,6 +198,20 @@ mod tests {
         assert_eq!(verdict(&[0.001, 0.001, 0.004]), Verdict::ReachedWithinNoise);
         assert_eq!(verdict(&[0.001, 0.003, 0.004]), Verdict::NotReached);
         assert_eq!(verdict(&[]), Verdict::NotMeasured);
+
+        let case = find("transactions-16k").unwrap();
+        let verdict = |values: &[f64]| {
+            let records: Vec<Record> = (0..)
+                .zip(values)
+                .map(|(round, &value)| {
+                    record("transactions-16k", round, Side::Weir, &[(Metric::TransactionalShare, value)])
+                })
+                .collect();
+            judge(&records, case, &case.floors[0])
+        };
+        assert_eq!(verdict(&[0.6, 0.7]), Verdict::Reached);
+        assert_eq!(verdict(&[0.5, 0.7, 0.7]), Verdict::ReachedWithinNoise);
+        assert_eq!(verdict(&[0.5, 0.5, 0.7]), Verdict::NotReached);
     }
 
     #[test]

@@ -53,6 +53,8 @@ impl Weir {
             .args(["--cpu-list", options.cores])
             .arg(options.program)
             .args(["serve", "--listen", &bootstrap, "--cores", options.cores, "--durability", options.durability])
+            // As it is told Kafka: three seconds of waiting for further members make no sense in a run of seconds.
+            .args(["--group-initial-rebalance-delay-ms", "0"])
             .arg("--data-dir")
             .arg(dir.path().join(DATA_DIR))
             .arg("--ready-file")
@@ -171,7 +173,8 @@ mod tests {
         let mut weir = start("disk", &parent).unwrap();
         assert!(weir.last_words().is_none(), "it runs");
         let log = last_lines(&weir.dir.path().join("weir.log"), 1);
-        let expected = format!("serve --listen {} --cores 0 --durability disk --data-dir ", weir.bootstrap());
+        let options = "--cores 0 --durability disk --group-initial-rebalance-delay-ms 0 --data-dir";
+        let expected = format!("serve --listen {} {options} ", weir.bootstrap());
         assert!(log.starts_with(&expected), "{log}");
         assert!(weir.bootstrap().starts_with("127.0.0.1:"));
         weir.stop().unwrap();

@@ -439,6 +439,9 @@ impl Producer {
                     tally.error(ApiKey::Produce, code, records);
                 })?;
                 tally.counters.transaction_retries += 1;
+                if let ConnectionPace::Closed { left: Some(left) } = pace {
+                    *left += records;
+                }
                 continue;
             }
             if answered.error_code != 0 {

@@ -17,6 +17,7 @@ use wire::error::ErrorCode;
 
 use support::broker::{Broker, Fault, Setup};
 use support::control::Speaks;
+use support::groups::GroupFault;
 
 mod support;
 
@@ -104,7 +105,7 @@ fn every_generation_of_the_protocol_passes_the_audit() {
         Speaks::NEWEST,
         Speaks::OLD,
         Speaks { produce: 12, fetch: 12, ..Speaks::NEWEST },
-        Speaks { produce: 3, fetch: 4, metadata: 4, api_versions: 0 },
+        Speaks { produce: 3, fetch: 4, metadata: 4, api_versions: 0, transaction: 0 },
     ] {
         let broker = Broker::start(Setup { speaks, ..Setup::default() });
         let report = load(&broker, "produce --records 600 --batch-records 10 --audit --partitions 3 --connections 2");
@@ -202,6 +203,131 @@ fn an_answer_out_of_turn_is_not_believed() {
     let report = load(&faulty(Fault::WrongCorrelation(3)), "produce --records 40 --batch-records 4 --in-flight 1");
     let lost = report["lost_connections"][0].as_str().unwrap();
     assert!(lost.contains("answer 5 came where 4 was due"), "{lost}");
+}
+
+#[test]
+fn transactions_hold_their_batches_and_are_committed_one_after_the_other() {
+    // The broker checks producer ids, epochs and sequences, and in version 1 that partitions were added.
+    for (transaction, produce) in [(2, 13), (1, 11)] {
+        let speaks = Speaks { transaction, ..Speaks::NEWEST };
+        let broker = Broker::start(Setup { speaks, ..Setup::default() });
+        let line = "produce --transactional --transaction-batches 3 --records 240 --batch-records 10 --connections 2";
+        let report = load(&broker, &format!("{line} --partitions 4"));
+        // Twelve batches of each connection make four transactions.
+        assert_eq!(broker.committed().into_values().collect::<Vec<_>>(), [[3; 4], [3; 4]]);
+        assert_eq!(report["broker"]["produce_version"], produce);
+        let figures = &report["produce"]["transactions"];
+        assert_eq!((&figures["transaction_version"], &figures["committed"]), (&transaction.into(), &8.into()));
+        assert_eq!((&figures["commit_latency_us"]["count"], &figures["retries"]), (&8.into(), &0.into()));
+        assert_eq!(number(&report, "/produce/acked/records"), 240);
+        assert!(flag(&report, "/honest") || !report["reasons"].as_array().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn a_transaction_that_the_end_of_the_run_cuts_short_is_committed() {
+    let broker = sound();
+    load(
+        &broker,
+        "produce --transactional --transaction-batches 1000000 --duration 100ms --warmup 0 --batch-records 1",
+    );
+    let committed = broker.committed();
+    let [only] = committed["weir-load-0"].as_slice() else { panic!("{committed:?}") };
+    assert_eq!(i64::from(*only), broker.stored()[0]);
+}
+
+#[test]
+fn what_is_refused_for_a_moment_is_sent_again_within_its_transaction() {
+    let fault = Fault::Refuse(3, ErrorCode::ConcurrentTransactions);
+    let broker =
+        Broker::start(Setup { fault, refuse_end: Some((2, ErrorCode::ConcurrentTransactions)), ..Setup::default() });
+    let report =
+        load(&broker, "produce --transactional --transaction-batches 2 --records 80 --batch-records 10 --in-flight 1");
+    assert_eq!(broker.committed()["weir-load-0"], [2; 4]);
+    assert_eq!(number(&report, "/produce/acked/records"), 80);
+    // Eight batches went through, of numbers 1, 2, 4, 5, 7, 8, 10 and 11; four ends, and three that were refused.
+    assert_eq!(number(&report, "/produce/transactions/retries"), 4 + 3);
+    assert_eq!(report["errors"], Value::Array(Vec::new()));
+}
+
+#[test]
+fn a_producer_that_is_fenced_stops() {
+    let broker = Broker::start(Setup { refuse_end: Some((3, ErrorCode::InvalidProducerEpoch)), ..Setup::default() });
+    let report = load(&broker, "produce --transactional --records 80 --batch-records 10");
+    assert_eq!(number(&report, "/produce/transactions/committed"), 2);
+    assert_eq!(report["errors"][0]["name"], "INVALID_PRODUCER_EPOCH");
+    let lost = report["lost_connections"][0].as_str().unwrap();
+    assert!(lost.contains("EndTxn with INVALID_PRODUCER_EPOCH"), "{lost}");
+}
+
+#[test]
+fn groups_of_both_protocols_form_rebalance_and_commit() {
+    for (protocol, formed) in [("classic", 2), ("consumer", 2)] {
+        let broker = sound();
+        let line = "group --groups 2 --members 4 --late-members 2 --partitions 10 --heartbeat-interval 20ms \
+                    --commit-interval 30ms --duration 300ms --warmup 0";
+        let line = format!("{line} --protocol {protocol}");
+        let report = load(&broker, &line);
+        let figures = &report["group"];
+        assert_eq!(figures["formed_us"]["count"], formed, "{report:#}");
+        assert_eq!(figures["rebalance_us"]["count"], 4, "two late members of each of two groups");
+        assert_eq!(figures["measured_rebalances"], 0);
+        assert_eq!((&figures["overlaps"], &figures["not_owned_once"]), (&0.into(), &0.into()));
+        assert_eq!((&figures["heartbeat_interval_s"], &figures["offsets_per_commit"]), (&0.02.into(), &3.into()));
+        for kind in ["heartbeats", "commits"] {
+            let answered = number(figures, &format!("/{kind}/answered"));
+            assert!(answered > 0 && figures[kind]["latency_us"]["count"] == answered, "{report:#}");
+        }
+        assert_eq!(report["errors"], Value::Array(Vec::new()));
+        for group in ["weir-load-0", "weir-load-1"] {
+            let (members, heartbeats, commits, offsets) = broker.groups().counts(group);
+            assert_eq!(members, 0, "all have left");
+            assert!(heartbeats > 0 && offsets >= 2 * commits, "{heartbeats} {commits} {offsets}");
+        }
+    }
+}
+
+#[test]
+fn a_partition_with_two_owners_is_found() {
+    let group = |group_fault, line: &str| {
+        let broker = Broker::start(Setup { group_fault, ..Setup::default() });
+        let words = format!("group --partitions 4 --duration 50ms --warmup 0 --heartbeat-interval 10ms {line}");
+        try_load(&broker.address.to_string(), &words, &Arc::default())
+    };
+    let report = group(GroupFault::Hasty, "--protocol consumer --members 2 --late-members 1").unwrap();
+    assert!(number(&report, "/group/overlaps") > 0, "{report:#}");
+    // Where it stays so, the group never settles.
+    let stop = Arc::new(AtomicBool::new(false));
+    let broker = Broker::start(Setup { group_fault: GroupFault::SameForAll, ..Setup::default() });
+    let (address, told) = (broker.address.to_string(), Arc::clone(&stop));
+    let run = std::thread::spawn(move || {
+        let words = "group --members 2 --partitions 4 --duration 50ms --warmup 0 --heartbeat-interval 10ms";
+        try_load(&address, words, &told).unwrap()
+    });
+    while broker.groups().heartbeats("weir-load-0") < 20 {
+        std::thread::yield_now();
+    }
+    stop.store(true, Ordering::Relaxed);
+    let report = run.join().unwrap();
+    assert_eq!((&report["outcome"], &report["group"]["formed_us"]), (&"interrupted".into(), &Value::Null));
+    assert!(number(&report, "/group/overlaps") > 0 && number(&report, "/group/not_owned_once") > 0, "{report:#}");
+}
+
+#[test]
+fn a_member_that_is_forgotten_joins_again_and_refused_commits_are_told() {
+    let line =
+        "group --members 3 --partitions 3 --duration 300ms --warmup 0 --heartbeat-interval 10ms --commit-interval 20ms";
+    let broker = Broker::start(Setup { group_fault: GroupFault::Forget(30), ..Setup::default() });
+    let report = load(&broker, line);
+    let error = &report["errors"][0];
+    assert_eq!((&error["api"], &error["name"]), (&"Heartbeat".into(), &"UNKNOWN_MEMBER_ID".into()));
+    assert!(number(&report, "/group/measured_rebalances") > 0, "{report:#}");
+    assert_eq!(number(&report, "/group/not_owned_once"), 0);
+
+    let fault = GroupFault::RefuseCommits(ErrorCode::OffsetMetadataTooLarge);
+    let report = load(&Broker::start(Setup { group_fault: fault, ..Setup::default() }), line);
+    assert_eq!(report["errors"][0]["name"], "OFFSET_METADATA_TOO_LARGE");
+    assert_eq!(number(&report, "/group/commits/answered"), 0);
 }
 
 #[test]

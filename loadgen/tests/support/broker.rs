@@ -1,6 +1,6 @@
 //! A broker that stores what it is sent, serves it again, and does wrong when it is told to.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -14,6 +14,8 @@ use wire::messages::{FetchRequest, FetchResponse, ProduceRequest, ProduceRespons
 use wire::{Message, Reader, Uuid};
 
 use super::control::{self, Control, Speaks, Topic};
+use super::groups::{GroupFault, Groups};
+use super::transactions::Transactions;
 
 /// What the broker does wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,11 +53,21 @@ pub struct Setup {
     pub fault: Fault,
     pub topic: Option<(&'static str, i32)>,
     pub refuse_creation: Option<ErrorCode>,
+    pub group_fault: GroupFault,
+    /// Every EndTxn of a number that is a multiple of this is refused.
+    pub refuse_end: Option<(u32, ErrorCode)>,
 }
 
 impl Default for Setup {
     fn default() -> Setup {
-        Setup { speaks: Speaks::NEWEST, fault: Fault::None, topic: None, refuse_creation: None }
+        Setup {
+            speaks: Speaks::NEWEST,
+            fault: Fault::None,
+            topic: None,
+            refuse_creation: None,
+            group_fault: GroupFault::None,
+            refuse_end: None,
+        }
     }
 }
 
@@ -70,6 +82,7 @@ struct State {
     address: SocketAddr,
     inner: Mutex<Inner>,
     appended: Condvar,
+    groups: Groups,
 }
 
 #[derive(Default)]
@@ -84,6 +97,7 @@ struct Inner {
     /// Requests by connection that were read in one go, the most.
     deepest: usize,
     keys: Vec<Option<Vec<u8>>>,
+    transactions: Transactions,
 }
 
 #[derive(Default)]
@@ -102,7 +116,9 @@ impl Broker {
             inner.logs.resize_with(partitions as usize, Log::default);
             inner.topic = Some(topic);
         }
-        let state = Arc::new(State { setup, address, inner: Mutex::new(inner), appended: Condvar::new() });
+        inner.transactions.refuse_end = setup.refuse_end;
+        let groups = Groups::new(setup.group_fault);
+        let state = Arc::new(State { setup, address, inner: Mutex::new(inner), appended: Condvar::new(), groups });
         let shared = Arc::clone(&state);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
@@ -126,6 +142,16 @@ impl Broker {
     /// Batches that were sent to it.
     pub fn batches(&self) -> usize {
         self.state.inner.lock().unwrap().batches
+    }
+
+    /// Batches of each committed transaction, by transactional id.
+    pub fn committed(&self) -> BTreeMap<String, Vec<u32>> {
+        self.state.inner.lock().unwrap().transactions.committed()
+    }
+
+    /// Its groups.
+    pub fn groups(&self) -> &Groups {
+        &self.state.groups
     }
 
     /// The bytes of all stored batches.
@@ -199,7 +225,15 @@ fn handle(state: &State, frame: &[u8], out: &mut Vec<u8>) -> Reply {
             Reply::Answer
         }
         _ => {
+            let topic = state.inner.lock().unwrap().topic.as_ref().map(|topic| (topic.id, topic.partitions));
+            // Without the lock: members wait for each other.
+            if topic.is_some_and(|topic| state.groups.answer(&header, &mut reader, topic, out)) {
+                return Reply::Answer;
+            }
             let mut inner = state.inner.lock().unwrap();
+            if inner.transactions.answer(&header, &mut reader, out) {
+                return Reply::Answer;
+            }
             let Inner { topic, logs, .. } = &mut *inner;
             let ends = |partition: i32| (0, logs.get(partition as usize).map_or(0, |log| log.next));
             let mut control = Control {
@@ -237,6 +271,10 @@ fn produce(state: &State, header: &RequestHeader<'_>, request: &ProduceRequest<'
     let slot = partition.index as usize;
     let mut error = ErrorCode::None;
     let mut correlation_id = header.correlation_id;
+    if let Some(id) = request.transactional_id {
+        let refused = matches!(state.setup.fault, Fault::Refuse(every, _) if number.is_multiple_of(every));
+        inner.transactions.produce(id, version >= 12, partition.index, &batch, refused);
+    }
     match state.setup.fault {
         Fault::Lose(at) if at == number => {}
         Fault::Duplicate(at) if at == number => {

@@ -6,9 +6,9 @@ use wire::api::ApiKey;
 use wire::error::ErrorCode;
 use wire::header::{RequestHeader, encode_response};
 use wire::messages::{
-    ApiVersionsResponse, CreateTopicsRequest, CreateTopicsResponse, ListOffsetsRequest, ListOffsetsResponse,
-    MetadataRequest, MetadataResponse, api_versions_response, create_topics_response, list_offsets_response,
-    metadata_response,
+    ApiVersionsResponse, CreateTopicsRequest, CreateTopicsResponse, FindCoordinatorResponse, ListOffsetsRequest,
+    ListOffsetsResponse, MetadataRequest, MetadataResponse, api_versions_response, create_topics_response,
+    find_coordinator_response, list_offsets_response, metadata_response,
 };
 use wire::{Message, Reader, Uuid};
 
@@ -19,13 +19,15 @@ pub struct Speaks {
     pub fetch: i16,
     pub metadata: i16,
     pub api_versions: i16,
+    /// The level of the feature `transaction.version`.
+    pub transaction: i16,
 }
 
 impl Speaks {
     /// What Apache Kafka 4.3 speaks.
-    pub const NEWEST: Speaks = Speaks { produce: 13, fetch: 18, metadata: 13, api_versions: 4 };
+    pub const NEWEST: Speaks = Speaks { produce: 13, fetch: 18, metadata: 13, api_versions: 4, transaction: 2 };
     /// About what brokers without flexible versions and topic ids speak.
-    pub const OLD: Speaks = Speaks { produce: 7, fetch: 11, metadata: 7, api_versions: 2 };
+    pub const OLD: Speaks = Speaks { produce: 7, fetch: 11, metadata: 7, api_versions: 2, transaction: 0 };
 }
 
 /// The broker's one topic.
@@ -61,6 +63,7 @@ pub fn answer(header: &RequestHeader<'_>, body: &mut Reader<'_>, control: &mut C
             create_topics(&CreateTopicsRequest::decode(body, version).unwrap(), version, control, out)
         }
         ApiKey::ListOffsets => list_offsets(&ListOffsetsRequest::decode(body, version).unwrap(), version, control, out),
+        ApiKey::FindCoordinator => find_coordinator(version, control, out),
         other => panic!("the generator asked for {other}"),
     }
 }
@@ -83,7 +86,22 @@ fn api_versions(header: &RequestHeader<'_>, speaks: Speaks, out: &mut Vec<u8>) {
         ApiKey::Metadata,
         ApiKey::ApiVersions,
         ApiKey::CreateTopics,
+        ApiKey::FindCoordinator,
+        ApiKey::JoinGroup,
+        ApiKey::SyncGroup,
+        ApiKey::Heartbeat,
+        ApiKey::LeaveGroup,
+        ApiKey::OffsetCommit,
+        ApiKey::ConsumerGroupHeartbeat,
+        ApiKey::InitProducerId,
+        ApiKey::AddPartitionsToTxn,
+        ApiKey::EndTxn,
     ];
+    let feature = api_versions_response::FinalizedFeatureKey {
+        name: "transaction.version",
+        max_version_level: speaks.transaction,
+        min_version_level: speaks.transaction,
+    };
     let response = ApiVersionsResponse {
         error_code: if known { 0 } else { ErrorCode::UnsupportedVersion.code() },
         api_keys: served
@@ -94,7 +112,19 @@ fn api_versions(header: &RequestHeader<'_>, speaks: Speaks, out: &mut Vec<u8>) {
                 max_version: newest(api),
             })
             .collect(),
+        finalized_features: if speaks.transaction > 0 && version >= 3 { vec![feature] } else { Vec::new() },
         ..Default::default()
+    };
+    response.encode(out, version).unwrap();
+}
+
+fn find_coordinator(version: i16, control: &Control<'_>, out: &mut Vec<u8>) {
+    let host = control.address.ip().to_string();
+    let port = control.address.port().into();
+    let one = find_coordinator_response::Coordinator { node_id: 7, host: &host, port, ..Default::default() };
+    let response = match version {
+        4.. => FindCoordinatorResponse { coordinators: vec![one], ..Default::default() },
+        _ => FindCoordinatorResponse { node_id: 7, host: &host, port, ..Default::default() },
     };
     response.encode(out, version).unwrap();
 }

@@ -4,4 +4,6 @@
 
 pub mod broker;
 pub mod control;
+pub mod groups;
 pub mod sink;
+pub mod transactions;

@@ -587,10 +587,10 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "transactions-16k",
-        title: "transactions of 100 records in one batch of 16 KiB × 16 (latency: of transactions)",
-        short_title: "transactions of 16 KiB × 16",
+        title: "transactions of 100 records in one batch of 16 KiB × 32 (latency: of transactions)",
+        short_title: "transactions of 16 KiB × 32",
         classes: SHIPPED_DISK,
-        load: Load::Transactions { connections: 16, batch: Batch::Records { count: 100, bytes: 150 } },
+        load: Load::Transactions { connections: 32, batch: Batch::Records { count: 100, bytes: 150 } },
         floors: &[Floor {
             class: Class::DiskAgainstShipped,
             metric: Metric::TransactionalShare,

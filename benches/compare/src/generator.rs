@@ -472,7 +472,7 @@ mod tests {
              --late-members 4 --warmup 3s --duration 6s --pin 1 --broker-pid 42 --json r.json"
         );
         let text = line("transactions-16k", &target());
-        assert!(text.contains(" --connections 16 --batch-records 100 --record-size 150 --transactional "), "{text}");
+        assert!(text.contains(" --connections 32 --batch-records 100 --record-size 150 --transactional "), "{text}");
         let flushed = Target { flush_each: true, retention_bytes: Some(5), ..target() };
         let text = line("flush-16k", &flushed);
         assert!(text.contains(" --topic-config flush.messages=1 --topic-config retention.bytes=5 "), "{text}");

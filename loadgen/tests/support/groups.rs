@@ -45,6 +45,7 @@ struct Group {
     /// Classic: what the leader has given, by member; empty until it has.
     assignments: BTreeMap<String, Vec<u8>>,
     named: u32,
+    forgotten: String,
     heartbeats: u32,
     commits: u32,
     offsets: u32,
@@ -127,6 +128,10 @@ impl Groups {
             let refused = JoinGroupResponse { error_code, member_id: &member_id, ..Default::default() };
             return refused.encode(out, version).unwrap();
         }
+        if request.member_id == group.forgotten {
+            let error_code = ErrorCode::UnknownMemberId.code();
+            return JoinGroupResponse { error_code, ..Default::default() }.encode(out, version).unwrap();
+        }
         let id = request.member_id.to_owned();
         let metadata = request.protocols[0].metadata.to_vec();
         group.members.insert(id.clone(), Member { metadata, ..Member::default() });
@@ -196,6 +201,7 @@ impl Groups {
         group.heartbeats += 1;
         if self.fault == GroupFault::Forget(group.heartbeats) {
             group.members.remove(request.member_id).unwrap();
+            group.forgotten = request.member_id.to_owned();
         }
         let error = match group.members.contains_key(request.member_id) {
             false => ErrorCode::UnknownMemberId,

@@ -325,7 +325,15 @@ impl Shard {
             queue.push_back((from, append.clone()));
             return Ok(());
         }
-        match (self.append_batch(append, None), joining) {
+        // What this core sends itself it has tried already: its records need not be checked again to be refused again.
+        let is_refused = |(slot, producer): &(Slot, i64)| {
+            from == self.core() && self.store().open_transaction(*slot, *producer).is_none()
+        };
+        let result = match joining {
+            Some(key) if is_refused(&key) => Err(AppendError::InvalidTxnState),
+            _ => self.append_batch(append, None),
+        };
+        match (result, joining) {
             (Err(AppendError::Busy), _) => return Err(Busy),
             (Err(AppendError::InvalidTxnState), Some(key)) => {
                 self.0.router.joining.borrow_mut().insert(key, VecDeque::from([(from, append.clone())]));

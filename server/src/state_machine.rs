@@ -31,6 +31,9 @@ pub struct LogRecord {
     pub value: Option<Vec<u8>>,
 }
 
+/// A key or a value of a record seldom has more bytes: memory that is as large at first need not grow.
+pub const RECORD_PART_BYTES: usize = 128;
+
 impl LogRecord {
     /// No less than the bytes that it takes in a batch.
     #[must_use]

@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 use wire::Uuid;
 use wire::error::ErrorCode;
 
-use super::log::{Log, batch};
+use super::log::{BatchMaker, Log};
 use super::topics::LogTopic;
 use crate::hash::Hasher;
 use crate::shard::Shard;
@@ -27,6 +27,7 @@ pub struct Coordinator<M: StateMachine> {
     new_machine: Box<dyn Fn(i32) -> M>,
     partitions: RefCell<BTreeMap<i32, Partition<M>>>,
     waiting: RefCell<HashMap<Ticket, Waiting<M::Answer>, Hasher>>,
+    batches: RefCell<BatchMaker>,
     next_ticket: Cell<u64>,
     next_load: Cell<u64>,
     /// When the alarm rings next, on the scale of [`Now::ms`].
@@ -135,6 +136,7 @@ impl<M: StateMachine> Coordinator<M> {
             new_machine: Box::new(new_machine),
             partitions: RefCell::default(),
             waiting: RefCell::default(),
+            batches: RefCell::new(BatchMaker::new()),
             next_ticket: Cell::new(0),
             next_load: Cell::new(0),
             alarm_ms: Cell::new(i64::MAX),
@@ -348,7 +350,7 @@ impl<M: StateMachine> Coordinator<M> {
         let unix_ms = shard.reactor().unix_ms();
         let mut queued = Queued { batch: None, transaction: None, answers };
         if !records.is_empty() {
-            queued.batch = batch(&records, producer, unix_ms);
+            queued.batch = self.batches.borrow_mut().batch(&records, producer, unix_ms);
             if queued.batch.is_none() {
                 return self.reload(shard, number, Unavailable::TooLarge);
             }

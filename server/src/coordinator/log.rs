@@ -4,7 +4,10 @@ use std::fmt;
 
 use engine::{AppendError, Appended, Origin, ReadError, Slot, Store, TransactionGuard};
 use tracing::warn;
-use wire::batch::{BatchBuilder, BatchError, BatchView, Batches, ControlRecord, EndTransaction, NewRecord};
+use wire::batch::{
+    BatchBuilder, BatchError, BatchView, Batches, ControlRecord, EndTransaction, NO_PRODUCER_EPOCH, NO_PRODUCER_ID,
+    NO_SEQUENCE, NewRecord,
+};
 use wire::compression::Codec;
 
 use crate::limits::DECOMPRESSED_BYTES;
@@ -90,20 +93,38 @@ impl Log {
     }
 }
 
-/// Records as one batch. None when the format cannot hold them.
-pub(super) fn batch(records: &[LogRecord], producer: Option<ProducerEpoch>, unix_ms: i64) -> Option<Vec<u8>> {
-    let mut builder = BatchBuilder::new(Codec::None);
-    if let Some(ProducerEpoch { id, epoch }) = producer {
-        // Kafka's coordinators count no sequences either.
-        builder.producer(id, epoch, 0).transactional(true);
+/// Makes batches, one after the other in the same memory: that of the largest one so far.
+#[derive(Debug)]
+pub(super) struct BatchMaker(BatchBuilder);
+
+impl BatchMaker {
+    pub(super) fn new() -> BatchMaker {
+        BatchMaker(BatchBuilder::new(Codec::None))
     }
-    for LogRecord { key, value } in records {
-        let record = NewRecord { timestamp: unix_ms, key: Some(key), value: value.as_deref(), ..NewRecord::default() };
-        builder.push(&record).ok()?;
+
+    /// Records as one batch. None when the format cannot hold them.
+    pub(super) fn batch(
+        &mut self,
+        records: &[LogRecord],
+        producer: Option<ProducerEpoch>,
+        unix_ms: i64,
+    ) -> Option<Vec<u8>> {
+        let BatchMaker(builder) = self;
+        builder.clear();
+        match producer {
+            // Kafka's coordinators count no sequences either.
+            Some(ProducerEpoch { id, epoch }) => builder.producer(id, epoch, 0).transactional(true),
+            None => builder.producer(NO_PRODUCER_ID, NO_PRODUCER_EPOCH, NO_SEQUENCE).transactional(false),
+        };
+        for LogRecord { key, value } in records {
+            let record =
+                NewRecord { timestamp: unix_ms, key: Some(key), value: value.as_deref(), ..NewRecord::default() };
+            builder.push(&record).ok()?;
+        }
+        let mut bytes = Vec::with_capacity(builder.uncompressed_len());
+        builder.finish(&mut bytes).ok()?;
+        Some(bytes)
     }
-    let mut bytes = Vec::new();
-    builder.finish(&mut bytes).ok()?;
-    Some(bytes)
 }
 
 fn replay_batch<M: StateMachine>(

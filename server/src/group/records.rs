@@ -9,7 +9,7 @@ use wire::records::{GroupMetadataKey, GroupMetadataValue, OffsetCommitKey, Offse
 use wire::{Message, Reader, Uuid};
 
 use super::consumer::Record;
-use crate::state_machine::{LogRecord, LoggedRecord, ReplayError};
+use crate::state_machine::{LogRecord, LoggedRecord, RECORD_PART_BYTES, ReplayError};
 
 /// The type of offsets before Kafka 0.9, in the form of [`OffsetCommitKey`].
 const LEGACY_OFFSET: i16 = 0;
@@ -176,7 +176,8 @@ pub fn no_group(group: &str) -> LogRecord {
 
 /// A key: the type of the record, and what it is about.
 pub fn key<'a, M: Message<'a>>(key: &M) -> Vec<u8> {
-    let mut bytes = M::API_KEY.to_be_bytes().to_vec();
+    let mut bytes = Vec::with_capacity(RECORD_PART_BYTES);
+    bytes.extend_from_slice(&M::API_KEY.to_be_bytes());
     // Texts that came in a request, or were checked, are as long as a record's may be.
     key.encode(&mut bytes, 0).expect("a key has one form");
     bytes
@@ -184,7 +185,8 @@ pub fn key<'a, M: Message<'a>>(key: &M) -> Vec<u8> {
 
 /// A value: its version, and what is said.
 pub fn versioned<'a>(value: &impl Message<'a>, version: i16) -> Vec<u8> {
-    let mut bytes = version.to_be_bytes().to_vec();
+    let mut bytes = Vec::with_capacity(RECORD_PART_BYTES);
+    bytes.extend_from_slice(&version.to_be_bytes());
     value.encode(&mut bytes, version).expect("the version has all fields that are set");
     bytes
 }

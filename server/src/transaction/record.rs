@@ -15,6 +15,7 @@ use wire::records::{TransactionLogKey, TransactionLogValue};
 use wire::{DecodeError, EncodeError, Message, Reader};
 
 use super::state::{ClientVersion, NO_EPOCH, Phase, Producer, State};
+use crate::state_machine::RECORD_PART_BYTES;
 
 /// The version of values under `transaction.version` 1 and above: with tagged fields, which older brokers skip.
 const VALUE_VERSION: i16 = 1;
@@ -62,7 +63,8 @@ impl From<DecodeError> for RecordError {
 
 /// The key of an id's records.
 pub fn encode_key(transactional_id: &str) -> Result<Vec<u8>, EncodeError> {
-    let mut key = TransactionLogKey::MAX_VERSION.to_be_bytes().to_vec();
+    let mut key = Vec::with_capacity(RECORD_PART_BYTES);
+    key.extend_from_slice(&TransactionLogKey::MAX_VERSION.to_be_bytes());
     TransactionLogKey { transactional_id }.encode(&mut key, TransactionLogKey::MAX_VERSION)?;
     Ok(key)
 }
@@ -90,7 +92,8 @@ pub fn encode_value(state: &State) -> Result<Vec<u8>, EncodeError> {
         client_transaction_version: state.client.level(),
         ..TransactionLogValue::default()
     };
-    let mut out = VALUE_VERSION.to_be_bytes().to_vec();
+    let mut out = Vec::with_capacity(RECORD_PART_BYTES);
+    out.extend_from_slice(&VALUE_VERSION.to_be_bytes());
     value.encode(&mut out, VALUE_VERSION)?;
     Ok(out)
 }

@@ -790,6 +790,37 @@ fn deleted_records_are_gone_and_epochs_have_ends() {
 }
 
 #[test]
+fn there_are_two_levels_of_isolation() {
+    with_broker(2, async |broker| {
+        let topic = broker.create("events", 2, &[]).await;
+        let mut client = broker.client().await;
+        client.produce(9, &topic, 1, &[(0, &batch(&[b"a"])), (1, &batch(&[b"b"]))]).await;
+        for (isolation_level, error) in [(1, ErrorCode::None), (2, ErrorCode::InvalidRequest)] {
+            for version in [4, 12] {
+                let request = FetchRequest {
+                    isolation_level,
+                    max_wait_ms: 600_000,
+                    ..fetch_request(version, &topic, &[(0, 0), (1, 0)])
+                };
+                let fetched = client.fetch(version, &request).await;
+                let errors: Vec<_> = fetched.partitions.iter().map(|partition| partition.error).collect();
+                assert_eq!(errors, [error; 2], "level {isolation_level}, version {version}");
+                assert_eq!(fetched.values(0).is_empty(), error != ErrorCode::None);
+            }
+            let partition = ListOffsetsPartition { timestamp: -1, ..ListOffsetsPartition::default() };
+            let topics = vec![ListOffsetsTopic { name: &topic.name, partitions: vec![partition] }];
+            let request =
+                ListOffsetsRequest { replica_id: -1, isolation_level, topics, ..ListOffsetsRequest::default() };
+            let told = client.call(ApiKey::ListOffsets, 9, &request, |body| {
+                let response: ListOffsetsResponse<'_> = decode(body, 9);
+                response.topics[0].partitions[0].error_code
+            });
+            assert_eq!(told.await, error.code(), "level {isolation_level}");
+        }
+    });
+}
+
+#[test]
 fn records_leave_memory_and_are_still_read() {
     for cores in 1..=2 {
         with_broker(cores, async |broker| {

@@ -78,7 +78,8 @@ struct Fetch {
     max_wait_ms: u64,
     min_bytes: usize,
     max_bytes: usize,
-    isolation: Isolation,
+    /// None where the client asks for a level that does not exist.
+    isolation: Option<Isolation>,
     context: Context,
     wanted: Vec<Wanted>,
     /// One for each wanted.
@@ -206,7 +207,11 @@ impl Fetch {
             max_wait_ms: view.max_wait_ms.max(0) as u64,
             min_bytes: (view.min_bytes.max(0) as usize).min(max_bytes),
             max_bytes,
-            isolation: if view.isolation_level == 1 { Isolation::ReadCommitted } else { Isolation::ReadUncommitted },
+            isolation: match view.isolation_level {
+                0 => Some(Isolation::ReadUncommitted),
+                1 => Some(Isolation::ReadCommitted),
+                _ => None,
+            },
             context,
             got: vec![Got::default(); wanted.len()],
             wanted,
@@ -238,6 +243,10 @@ impl Fetch {
                 located.errors.push((at, ErrorCode::NotLeaderOrFollower));
                 continue;
             }
+            let Some(isolation) = self.isolation else {
+                located.errors.push((at, ErrorCode::InvalidRequest));
+                continue;
+            };
             if self.version < ZSTD_FROM && stored_codec(topic) == Some(Codec::Zstd) {
                 located.errors.push((at, ErrorCode::UnsupportedCompressionType));
                 continue;
@@ -246,7 +255,7 @@ impl Fetch {
                 at,
                 slot: place.slot,
                 leader_epoch: place.leader_epoch,
-                isolation: self.isolation,
+                isolation,
                 offset: wanted.offset,
                 max_bytes: wanted.max_bytes.max(0) as usize,
                 known_epoch: wanted.leader_epoch,
@@ -367,7 +376,7 @@ impl Fetch {
     async fn wait(&self, shard: &Shard, wake: &Notify, until_ns: u64) {
         let mut elsewhere = Vec::new();
         for (core, specs) in self.locate(shard).groups {
-            let isolation = self.isolation;
+            let Some(isolation) = self.isolation else { continue };
             let watches = specs.iter().map(|spec| (spec.slot, self.got[spec.at].visible_end(isolation))).collect();
             if core == shard.core() {
                 watch_here(shard, isolation, watches, wake);

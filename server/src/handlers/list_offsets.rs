@@ -79,9 +79,11 @@ pub async fn handle(shard: Shard, request: Request) -> Result<Reply, RequestErro
     }
     let asked: ListOffsetsRequest<'_> = request.decode()?;
     let reader = match (asked.replica_id, asked.isolation_level) {
-        (CONSUMER, 1) => Reader::Committed,
-        (CONSUMER, _) => Reader::Uncommitted,
-        _ => Reader::Replica,
+        (CONSUMER, 0) => Ok(Reader::Uncommitted),
+        (CONSUMER, 1) => Ok(Reader::Committed),
+        // There are no more levels of isolation.
+        (CONSUMER, _) => Err(ErrorCode::InvalidRequest),
+        _ => Ok(Reader::Replica),
     };
     let mut seen = HashSet::new();
     let mut twice = HashSet::new();
@@ -100,13 +102,13 @@ pub async fn handle(shard: Shard, request: Request) -> Result<Reply, RequestErro
             let is_known =
                 timestamp >= 0 || SINCE.iter().any(|(of, since)| *of == timestamp && request.version >= *since);
             let place = places::find(&shard, topic.name, partition.partition_index);
-            let question = Question { known_epoch: partition.current_leader_epoch, timestamp, reader };
+            let known_epoch = partition.current_leader_epoch;
             questions.push(if twice.contains(&(topic.name, partition.partition_index)) {
                 Err(ErrorCode::InvalidRequest)
             } else if !is_known {
                 Err(ErrorCode::UnsupportedVersion)
             } else {
-                place.map(|place| (place, question))
+                place.and_then(|place| Ok((place, Question { known_epoch, timestamp, reader: reader? })))
             });
         }
     }

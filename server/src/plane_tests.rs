@@ -27,8 +27,8 @@ use wire::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, 
 use wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use wire::messages::{
     ApiVersionsRequest, ApiVersionsResponse, DeleteRecordsRequest, DeleteRecordsResponse, FetchRequest, FetchResponse,
-    ListOffsetsRequest, ListOffsetsResponse, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, ProduceRequest,
-    ProduceResponse,
+    ListOffsetsRequest, ListOffsetsResponse, OffsetDeleteRequest, OffsetDeleteResponse, OffsetForLeaderEpochRequest,
+    OffsetForLeaderEpochResponse, ProduceRequest, ProduceResponse,
 };
 use wire::{Message, Reader, Uuid};
 
@@ -817,6 +817,19 @@ fn there_are_two_levels_of_isolation() {
             });
             assert_eq!(told.await, error.code(), "level {isolation_level}");
         }
+    });
+}
+
+#[test]
+fn offsets_of_a_group_without_a_name_are_not_deleted() {
+    with_broker(1, async |broker| {
+        let mut client = broker.client().await;
+        let request = OffsetDeleteRequest::default();
+        let told = client.call(ApiKey::OffsetDelete, 0, &request, |body| {
+            let response: OffsetDeleteResponse<'_> = decode(body, 0);
+            response.error_code
+        });
+        assert_eq!(told.await, ErrorCode::InvalidGroupId.code());
     });
 }
 

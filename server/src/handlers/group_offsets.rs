@@ -227,16 +227,20 @@ pub async fn handle_delete(shard: Shard, request: Request) -> Result<Reply, Requ
     let asked: OffsetDeleteRequest<'_> = request.decode()?;
     let image = shard.image().clone();
     let known = known_partitions(&asked, &image);
-    let own = request.clone();
-    let answer = ask(&shard, asked.group_id, move |groups, _, ticket, effects| {
-        let asked: OffsetDeleteRequest<'_> = again(&own);
-        let known: Vec<(&str, i32)> = known_partitions(&asked, &image).into_iter().flatten().collect();
-        groups.delete_offsets(asked.group_id, &known, ticket, effects);
-    });
-    let outcomes = match answer.await {
-        Ok(Answer::DeleteOffsets(outcomes)) => outcomes,
-        Ok(_) => Err(ErrorCode::UnknownServerError),
-        Err(error) => Err(error),
+    let outcomes = if asked.group_id.is_empty() {
+        Err(ErrorCode::InvalidGroupId)
+    } else {
+        let own = request.clone();
+        let answer = ask(&shard, asked.group_id, move |groups, _, ticket, effects| {
+            let asked: OffsetDeleteRequest<'_> = again(&own);
+            let known: Vec<(&str, i32)> = known_partitions(&asked, &image).into_iter().flatten().collect();
+            groups.delete_offsets(asked.group_id, &known, ticket, effects);
+        });
+        match answer.await {
+            Ok(Answer::DeleteOffsets(outcomes)) => outcomes,
+            Ok(_) => Err(ErrorCode::UnknownServerError),
+            Err(error) => Err(error),
+        }
     };
     let outcomes = match outcomes {
         Ok(outcomes) => outcomes,

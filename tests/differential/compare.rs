@@ -35,6 +35,7 @@ const NAMES: &[&str] = &[
     "ResourceType",
     "ResourceName",
     "GroupId",
+    "GroupInstanceId",
     "TransactionalId",
     "Feature",
     "ApiKey",
@@ -49,6 +50,9 @@ const NAMES: &[&str] = &[
     "BatchIndex",
     "ProtocolName",
 ];
+
+/// Names that a broker has chosen, for elements that have no other.
+const CHOSEN: &[&str] = &["TopicId", "MemberId"];
 
 /// The fields of an answer by their places: `Topics[nope].Partitions[0].ErrorCode`.
 pub(crate) type Flat = BTreeMap<String, String>;
@@ -112,10 +116,11 @@ fn labelled<'a>(items: &'a [Tree], variables: &BTreeMap<String, String>) -> impl
         });
         let mut label = names.collect::<Vec<_>>().join(" ");
         if label.is_empty()
-            && let Some((_, Tree::Leaf(id))) = fields.iter().find(|(name, _)| name == "TopicId")
+            && let Some((name, Tree::Leaf(id))) = fields.iter().find(|(name, _)| CHOSEN.contains(&name.as_str()))
         {
             let variable = variables.iter().find(|(_, held)| *held == id);
-            label = variable.map_or_else(|| id.clone(), |(variable, _)| format!("${variable}"));
+            let other = if name == "TopicId" { id.clone() } else { String::new() };
+            label = variable.map_or(other, |(variable, _)| format!("${variable}"));
         }
         let count: &mut usize = seen.entry(label.clone()).or_default();
         *count += 1;

@@ -11,6 +11,7 @@
 //!                                          # "${version}" is the version, in texts and in these names
 //! send = true                              # sends only; a later case with `answer = NAME` reads the answer
 //! retry = true                             # asks again while the coordinator is loading or unknown
+//! until = { "Groups[g].GroupState" = "Stable" }           # asks again until the answer has this
 //! ```
 //!
 //! What Apache Kafka never answers cannot be asked here: a Produce of null records, which fails inside it, and
@@ -52,6 +53,8 @@ pub(crate) struct Case {
     pub(crate) answer: Option<String>,
     /// Whether to ask again while the coordinator is on its way.
     pub(crate) retry: bool,
+    /// Place by place, what the answer has in the end.
+    pub(crate) until: BTreeMap<String, String>,
 }
 
 /// A choice among the versions of an API.
@@ -85,7 +88,8 @@ pub(crate) fn read() -> Vec<Case> {
 
 impl Case {
     fn read(entry: &toml::Table, before: &[Case]) -> Result<Case, String> {
-        const KEYS: &[&str] = &["name", "api", "versions", "connection", "body", "save", "send", "answer", "retry"];
+        const KEYS: &[&str] =
+            &["name", "api", "versions", "connection", "body", "save", "send", "answer", "retry", "until"];
         if let Some(key) = entry.keys().find(|key| !KEYS.contains(&key.as_str())) {
             return Err(format!("unknown key {key}"));
         }
@@ -105,8 +109,10 @@ impl Case {
             }
         };
         let body = entry.get("body").and_then(toml::Value::as_table).cloned().unwrap_or_default();
-        let save = entry.get("save").and_then(toml::Value::as_table).cloned().unwrap_or_default();
-        let save = save.into_iter().map(|(name, path)| (name, path.as_str().unwrap_or_default().to_owned()));
+        let texts = |key: &str| {
+            let table = entry.get(key).and_then(toml::Value::as_table).cloned().unwrap_or_default();
+            table.into_iter().map(|(name, value)| (name, value.as_str().unwrap_or_default().to_owned())).collect()
+        };
         Ok(Case {
             name,
             api,
@@ -115,10 +121,11 @@ impl Case {
             connection: sent
                 .map_or_else(|| text("connection").unwrap_or("main").to_owned(), |sent| sent.connection.clone()),
             body,
-            save: save.collect(),
+            save: texts("save"),
             send_only: truth("send"),
             answer,
             retry: truth("retry"),
+            until: texts("until"),
         })
     }
 }

@@ -79,18 +79,38 @@ fn scenario_group_java_2() {
     check("java-2", &|| java_member(&provision::maven_jars("java-2"), "RangeAssignor"));
 }
 
+#[test]
+#[ignore = "needs kafka-python from the Python package index, Java, and Apache Kafka from Maven"]
+fn scenario_group_of_kafka_python_and_java() {
+    let java = || java_member(&provision::kafka().dir(), "RangeAssignor");
+    check_together("kafka-python-and-java", &|| python("kafka-python", "member_kafka_python.py"), &java);
+}
+
+#[test]
+#[ignore = "needs confluent-kafka from the Python package index, and Go and franz-go from the module proxy"]
+fn scenario_group_of_confluent_kafka_and_franz_go() {
+    check_together("confluent-kafka-and-franz-go", &|| confluent("cooperative-sticky"), &|| go("franz-go"));
+}
+
+/// The one assignor that both know is not what kafka-python would rather have.
+#[test]
+#[ignore = "needs kafka-python and aiokafka from the Python package index"]
+fn scenario_group_of_kafka_python_and_aiokafka() {
+    let aiokafka = || python("aiokafka", "member_aiokafka.py");
+    check_together("kafka-python-and-aiokafka", &|| python("kafka-python", "member_kafka_python.py"), &aiokafka);
+}
+
+#[test]
+#[ignore = "needs confluent-kafka from the Python package index, Java, and Apache Kafka from Maven"]
+fn scenario_group_of_confluent_kafka_and_java_kip_848() {
+    let java = || java_member(&provision::kafka().dir(), "consumer");
+    check_together("confluent-kafka-and-java-848", &|| confluent("consumer"), &java);
+}
+
+/// Members of one client come and go.
 fn check(name: &str, member: &dyn Fn() -> Command) {
     let _machine = cache::whole_machine();
-    let properties = [
-        ("auto.create.topics.enable", "false"),
-        // Members by the protocol of KIP-848 learn of each other at a heartbeat, every five seconds by default.
-        ("group.consumer.heartbeat.interval.ms", "500"),
-        ("group.consumer.min.heartbeat.interval.ms", "500"),
-    ];
-    let mut broker = Broker::start(&suite!(), &format!("scenario-group-{name}"), &properties);
-    let mut connection = Connection::open(&broker.bootstrap()).expect("a connection");
-    assert_eq!(connection.create_topic(TOPIC, PARTITIONS as i32, &[]).expect("an answer"), 0);
-
+    let mut broker = start(name);
     let mut group = Group::new(&broker, name, TOPIC, PARTITIONS);
     let mut written = 0;
     let mut add = |group: &mut Group, broker: &Broker| {
@@ -116,6 +136,49 @@ fn check(name: &str, member: &dyn Fn() -> Command) {
     add(&mut group, &broker);
     group.stop_all();
     group.assert_complete(&ends(&broker, TOPIC, PARTITIONS));
+}
+
+/// Members of two clients share the partitions. One leaves in good order and one dies, and the other client takes over. Whenever
+/// the group changes there are records to be read.
+fn check_together(name: &str, one: &dyn Fn() -> Command, other: &dyn Fn() -> Command) {
+    let _machine = cache::whole_machine();
+    let broker = start(name);
+    let mut group = Group::new(&broker, name, TOPIC, PARTITIONS);
+    let mut written = 0;
+    let mut change = |group: &mut Group, change: &dyn Fn(&mut Group)| {
+        written += write(&broker);
+        change(group);
+        group.wait_until_shared();
+        group.wait_for_records(written);
+    };
+    let (first, second) = (0, 1);
+    change(&mut group, &|group| assert_eq!(group.start(one()), first));
+    change(&mut group, &|group| assert_eq!(group.start(other()), second));
+    change(&mut group, &|_| ());
+    change(&mut group, &|group| group.stop(first));
+    change(&mut group, &|group| _ = group.start(one()));
+    change(&mut group, &|group| group.kill(second));
+    change(&mut group, &|group| _ = group.start(other()));
+    change(&mut group, &|_| ());
+    group.stop_all();
+    group.assert_complete(&ends(&broker, TOPIC, PARTITIONS));
+}
+
+/// A broker with the topic.
+fn start(name: &str) -> Broker {
+    let properties = [
+        ("auto.create.topics.enable", "false"),
+        // Members by the protocol of KIP-848 learn of each other at a heartbeat, every five seconds by default.
+        ("group.consumer.heartbeat.interval.ms", "500"),
+        ("group.consumer.min.heartbeat.interval.ms", "500"),
+        // And they send no time-out of their own.
+        ("group.consumer.session.timeout.ms", "6000"),
+        ("group.consumer.min.session.timeout.ms", "6000"),
+    ];
+    let broker = Broker::start(&suite!(), &format!("scenario-group-{name}"), &properties);
+    let mut connection = Connection::open(&broker.bootstrap()).expect("a connection");
+    assert_eq!(connection.create_topic(TOPIC, PARTITIONS as i32, &[]).expect("an answer"), 0);
+    broker
 }
 
 /// Adds records to all partitions and says how many.

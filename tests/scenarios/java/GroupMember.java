@@ -44,7 +44,9 @@ public class GroupMember {
                 ConsumerRecords<String, String> records = consumer.poll(Duration.ofMillis(200));
                 for (ConsumerRecord<String, String> record : records) {
                     String key = record.key() == null ? "-" : record.key();
-                    System.out.printf("record %d %d %s %s%n", record.partition(), record.offset(), key, record.value());
+                    String place = record.partition() + " " + record.offset();
+                    // In one piece, since it may be killed at any time.
+                    System.out.println("record " + place + " " + key + " " + record.value());
                 }
                 if (!records.isEmpty()) {
                     consumer.commitSync();

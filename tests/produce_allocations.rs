@@ -82,7 +82,7 @@ fn a_produce_allocates_nothing_in_the_steady_state() {
             receive_bytes: 16 << 20,
             unsent_bytes: 16 << 20,
         },
-        admission: Admission::new(10, 10, u32::MAX),
+        admission: Admission::new(image.live().connections.clone()),
         image: Arc::new(image),
     };
     let store = StorePlan {

@@ -36,6 +36,7 @@ use crate::controller::{Controller, DecisionError, catalog_config, catalog_key, 
 use crate::data_dir::DataDir;
 use crate::features;
 use crate::image::{ApplyError, CATALOG_TOPIC, Endpoint, Image};
+use crate::loggers::Loggers;
 use crate::services::{ServiceOptions, Services};
 use crate::shard::{Shard, ShardOptions};
 use crate::signals;
@@ -180,8 +181,8 @@ impl BrokerError {
     }
 }
 
-/// Runs a broker until it is asked to end, or until its disk fails.
-pub fn run(options: &Options, data: &DataDir) -> Result<(), BrokerError> {
+/// Runs a broker until it is asked to end, or until its disk fails. `loggers` is what clients may change of its log.
+pub fn run(options: &Options, data: &DataDir, loggers: &Arc<Loggers>) -> Result<(), BrokerError> {
     if let Some(path) = &options.ready_file {
         // One that a killed run has left would lie. There is none at most starts.
         let _ = std::fs::remove_file(path);
@@ -206,11 +207,7 @@ pub fn run(options: &Options, data: &DataDir) -> Result<(), BrokerError> {
             receive_bytes: shares.receive_bytes,
             unsent_bytes: shares.unsent_bytes,
         },
-        admission: Admission::new(
-            limits.connections as usize,
-            limits.connections_per_ip as usize,
-            limits.connections_per_second,
-        ),
+        admission: Admission::new(image.live().connections.clone()),
         image: Arc::new(image),
     };
     let stores = StorePlan {
@@ -227,7 +224,7 @@ pub fn run(options: &Options, data: &DataDir) -> Result<(), BrokerError> {
         retention_check_interval_ms: options.retention_check_interval_ms,
         compaction: options.compaction.map(|settings| compaction_options(settings, options.cores.len(), &shares)),
     };
-    let life = async |core0: Shard| live(core0, options, data, &stores, &addresses).await;
+    let life = async |core0: Shard| live(core0, options, data, loggers, &stores, &addresses).await;
     assembly::run_cores(cores, life).map_err(BrokerError::Cores)?
 }
 
@@ -235,6 +232,7 @@ async fn live(
     core0: Shard,
     options: &Options,
     data: &DataDir,
+    loggers: &Arc<Loggers>,
     stores: &StorePlan,
     addresses: &[SocketAddr],
 ) -> Result<(), BrokerError> {
@@ -243,6 +241,7 @@ async fn live(
         coordinators: options.coordinators,
         described_partitions: options.limits.described_partitions,
         data_dir: data.path.to_string_lossy().into_owned(),
+        loggers: loggers.clone(),
     };
     Services::install(&core0, &services).await;
     let asked_to_end = signals::stop(core0.reactor()).map_err(BrokerError::Signals)?;

@@ -13,9 +13,11 @@ use wire::error::ErrorCode;
 use super::*;
 use crate::catalog::ConfigTarget;
 use crate::config::coordinators::CoordinatorOptions;
+use crate::config::live::LiveSettings;
 use crate::config::options::TopicOptions;
 use crate::config::topic::Configs;
 use crate::limits::MAILBOX_MESSAGES;
+use crate::loggers::{Level, Loggers};
 
 const CORES: usize = 2;
 const DIRECTORY: Uuid = Uuid([9; 16]);
@@ -27,7 +29,7 @@ pub(crate) fn life<T>(
     script: impl AsyncFnOnce(&Shard, &Rc<Controller>) -> T,
 ) -> Option<T> {
     let before = Arc::new(Image::new("test", 1, CORES, Arc::new(Configs::new())));
-    let admission = Admission::new(10, 10, 10);
+    let admission = Admission::new(LiveSettings::default().connections);
     let options = ShardOptions {
         node_id: 1,
         request_max_bytes: 1 << 20,
@@ -58,6 +60,7 @@ pub(crate) fn life<T>(
         coordinators: CoordinatorOptions::default(),
         described_partitions: 10,
         data_dir: "data".to_owned(),
+        loggers: Loggers::new(Level::Info, drop),
     };
     let output = Reactor::block_on_cores(&reactors, async {
         Services::install(&shards[0], &services).await;

@@ -11,6 +11,8 @@ use engine::store::Slot;
 use wire::Uuid;
 
 use crate::catalog::Record;
+use crate::config::consumer_groups::ConsumerGroupOptions;
+use crate::config::live::LiveSettings;
 use crate::config::topic::{Configs, Layers, TopicSettings};
 use crate::hash::Hasher;
 
@@ -32,6 +34,9 @@ pub const RESOURCE_TOPIC: i8 = 2;
 /// The number of brokers among resources.
 pub const RESOURCE_BROKER: i8 = 4;
 
+/// The number of groups among resources.
+pub const RESOURCE_GROUP: i8 = 32;
+
 /// Everything that the broker knows about its cluster at one point of the catalog.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Image {
@@ -49,6 +54,10 @@ pub struct Image {
     dynamic_default: Configs,
     dynamic_broker: Configs,
     fixed: Arc<Configs>,
+    /// What the layers above come to, beside the defaults of topics.
+    live: Arc<LiveSettings>,
+    /// Groups that have configurations.
+    groups: Arc<BTreeMap<String, Configs>>,
 }
 
 /// A topic.
@@ -120,7 +129,7 @@ pub enum ApplyError {
     NoSuchPartition(String, i32),
     /// A configuration of another broker.
     NoSuchBroker(String),
-    /// A configuration of something other than topics and brokers.
+    /// A configuration of something other than topics, brokers and groups.
     UnknownResource(i8),
 }
 
@@ -153,6 +162,9 @@ impl Image {
     #[must_use]
     pub fn new(cluster_id: &str, node_id: i32, cores: usize, fixed: Arc<Configs>) -> Image {
         assert!(cores > 0, "a broker runs on at least one core");
+        let none = Configs::new();
+        let layers = Layers { dynamic_broker: &none, dynamic_default: &none, fixed: &fixed };
+        let live = Arc::new(LiveSettings::resolve(layers));
         Image {
             cluster_id: cluster_id.into(),
             node_id,
@@ -167,6 +179,8 @@ impl Image {
             dynamic_default: Configs::new(),
             dynamic_broker: Configs::new(),
             fixed,
+            live,
+            groups: Arc::default(),
         }
     }
 
@@ -260,6 +274,25 @@ impl Image {
     #[must_use]
     pub fn layers(&self) -> Layers<'_> {
         Layers { dynamic_broker: &self.dynamic_broker, dynamic_default: &self.dynamic_default, fixed: &self.fixed }
+    }
+
+    /// The settings in force of those that may change, beside the defaults of topics.
+    #[must_use]
+    pub fn live(&self) -> &LiveSettings {
+        &self.live
+    }
+
+    /// The groups that have configurations of their own, by name.
+    #[must_use]
+    pub fn configured_groups(&self) -> &BTreeMap<String, Configs> {
+        &self.groups
+    }
+
+    /// What is decided about a group of the consumer protocol.
+    #[must_use]
+    pub fn consumer_group_options(&self, group: &str) -> ConsumerGroupOptions {
+        let of_all = self.live.consumer_groups;
+        self.groups.get(group).map_or(of_all, |own| of_all.of_group(own))
     }
 }
 
@@ -362,12 +395,19 @@ impl Draft {
                         &mut self.image.dynamic_broker
                     }
                     RESOURCE_BROKER => return Err(ApplyError::NoSuchBroker(record.resource_name.to_owned())),
+                    RESOURCE_GROUP => {
+                        let groups = Arc::make_mut(&mut self.image.groups);
+                        groups.entry(record.resource_name.to_owned()).or_default()
+                    }
                     other => return Err(ApplyError::UnknownResource(other)),
                 };
                 match record.value {
                     Some(value) => configs.insert(record.name.to_owned(), value.to_owned()),
                     None => configs.remove(record.name),
                 };
+                if record.resource_type == RESOURCE_GROUP && configs.is_empty() {
+                    Arc::make_mut(&mut self.image.groups).remove(record.resource_name);
+                }
             }
             Record::FeatureLevel(record) => {
                 if record.feature_level == 0 {
@@ -425,6 +465,7 @@ impl Draft {
     pub fn finish(self) -> Image {
         let Draft { mut image, mut changed, defaults_changed, .. } = self;
         if defaults_changed {
+            image.live = Arc::new(LiveSettings::resolve(image.layers()));
             // Every topic's settings may have changed with the layers below them.
             for topic in image.by_id.values() {
                 changed.entry(topic.id).or_insert_with(|| Some(Topic::clone(topic)));

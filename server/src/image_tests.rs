@@ -280,3 +280,30 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn groups_and_brokers_have_configurations_in_force() {
+    let set = |image: &Image, target: ConfigTarget, changes: &[(&str, Option<&str>)]| {
+        let changes = changes.iter().map(|(key, value)| ((*key).to_owned(), value.map(str::to_owned))).collect();
+        after(image, &[Action::SetConfigs { target, changes }])
+    };
+    let group = || ConfigTarget::Group("g".to_owned());
+    let (session, heartbeat) = ("consumer.session.timeout.ms", "consumer.heartbeat.interval.ms");
+    let image = set(&empty(), group(), &[(session, Some("50000")), (heartbeat, Some("6000"))]);
+    let options = image.consumer_group_options("g");
+    assert_eq!((options.session_timeout.ms, options.heartbeat_interval.ms), (50_000, 6_000));
+    assert_eq!(image.consumer_group_options("h").session_timeout.ms, 45_000);
+
+    let key = "group.consumer.assignment.interval.ms";
+    let image = set(&image, ConfigTarget::AllBrokers, &[(key, Some("7")), ("max.connections", Some("9"))]);
+    assert_eq!((image.consumer_group_options("g").assignment_interval.ms, image.live().connections.all), (7, 9));
+    let image = set(&image, ConfigTarget::Broker("1".to_owned()), &[(key, Some("8"))]);
+    assert_eq!(image.consumer_group_options("g").assignment_interval.ms, 8);
+    let image = set(&image, group(), &[("consumer.assignment.interval.ms", Some("9"))]);
+    assert_eq!(image.consumer_group_options("g").assignment_interval.ms, 9);
+
+    let image = set(&image, group(), &[(session, None), (heartbeat, None)]);
+    assert_eq!(image.configured_groups().keys().collect::<Vec<_>>(), ["g"]);
+    let image = set(&image, group(), &[("consumer.assignment.interval.ms", None)]);
+    assert!(image.configured_groups().is_empty());
+}

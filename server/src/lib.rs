@@ -19,6 +19,7 @@ pub mod hash;
 pub mod image;
 pub mod limits;
 pub mod listener;
+pub mod loggers;
 pub mod machine;
 mod markers;
 pub mod router;

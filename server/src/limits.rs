@@ -94,5 +94,9 @@ pub const REGEX_BYTES: usize = 1 << 20;
 /// How deep a regular expression of a subscription may be nested.
 pub const REGEX_NESTING: u32 = 100;
 
+/// Groups that may have configurations of their own, beside those of the request that crosses the bound. They need not exist,
+/// so nothing else bounds them, and each change of one copies the names of all.
+pub const CONFIGURED_GROUPS: usize = 10_000;
+
 // An answer of the common size never crosses both bounds at once.
 const _: () = assert!(UNSENT_BYTES >= SEND_BYTES);

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use server::broker;
 use server::compatibility;
@@ -11,8 +12,13 @@ use server::config::options::Options;
 use server::config::{cli, docs};
 use server::data_dir::{DataDir, Wanted};
 use server::exit::Exit;
+use server::loggers::{Level, Loggers};
 use server::machine;
-use tracing::{Level, error, info};
+use tracing::{error, info};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{fmt, reload};
 
 fn main() -> ExitCode {
     let matches = cli::command().get_matches();
@@ -39,7 +45,7 @@ fn serve(flags: &[(String, String)]) -> Exit {
         Ok(options) => options,
         Err(error) => return refuse(&error, Exit::from(&error)),
     };
-    start_log(&options.log_level);
+    let loggers = start_log(&options.log_level);
     for note in &options.notes {
         info!("{note}");
     }
@@ -64,17 +70,21 @@ fn serve(flags: &[(String, String)]) -> Exit {
         options.cores,
         options.memory_bytes >> 20
     );
-    match broker::run(&options, &data) {
+    match broker::run(&options, &data, &loggers) {
         Ok(()) => Exit::Clean,
         Err(error) => fail(&error, Exit::from(&error)),
     }
 }
 
 /// Writes what happens to standard error, one line each.
-fn start_log(level: &str) {
+fn start_log(level: &str) -> Arc<Loggers> {
     // The table allows no other words.
-    let level = level.parse().unwrap_or(Level::INFO);
-    tracing_subscriber::fmt().with_max_level(level).with_target(false).with_writer(std::io::stderr).init();
+    let level = Level::of_name(&level.to_ascii_uppercase()).unwrap_or(Level::Info);
+    let (filter, in_force) = reload::Layer::new(Targets::new());
+    let lines = fmt::layer().with_target(false).with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(filter).with(lines).init();
+    // It fails only where there is no log any more.
+    Loggers::new(level, move |levels| drop(in_force.reload(levels)))
 }
 
 /// Says what is wrong with the settings, before there is a log.

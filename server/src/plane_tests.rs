@@ -36,11 +36,13 @@ use crate::assembly::{self, StorePlan};
 use crate::broker;
 use crate::catalog::Action;
 use crate::config::coordinators::CoordinatorOptions;
+use crate::config::live::LiveSettings;
 use crate::config::topic::Configs;
 use crate::connection::admission::Admission;
 use crate::handlers::test_image::OPTIONS;
 use crate::image::{Image, Topic};
 use crate::limits::{MAILBOX_MESSAGES, REQUESTS_IN_FLIGHT, UNSENT_BYTES};
+use crate::loggers::{Level, Loggers};
 use crate::services::{ServiceOptions, Services};
 use crate::shard::{Shard, ShardOptions};
 
@@ -76,7 +78,7 @@ fn with_options(cores: usize, config: SimConfig, options: ShardOptions, test: im
     let sim = Sim::new(config);
     let ends = mailbox::mesh(cores, MAILBOX_MESSAGES);
     let image = Arc::new(Image::new("test", 1, cores, Arc::new(Configs::new())));
-    let admission = Admission::new(1000, 1000, u32::MAX);
+    let admission = Admission::new(LiveSettings::default().connections);
     let shards: Vec<Shard> = ends
         .into_iter()
         .map(|end| {
@@ -102,6 +104,7 @@ fn with_options(cores: usize, config: SimConfig, options: ShardOptions, test: im
             coordinators: CoordinatorOptions::default(),
             described_partitions: 10,
             data_dir: "/data".to_owned(),
+            loggers: Loggers::new(Level::Info, drop),
         };
         Services::install(&shards[0], &services).await;
         broker::open(&shards[0], &plan, Uuid([9; 16])).await.unwrap();

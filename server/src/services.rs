@@ -3,6 +3,7 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use engine::reactor::Notify;
 
@@ -11,6 +12,7 @@ use crate::config::options::TopicOptions;
 use crate::controller::Controller;
 use crate::coordinator::{Coordinator, LogTopic};
 use crate::group::Groups;
+use crate::loggers::Loggers;
 use crate::shard::Shard;
 use crate::transaction::service::Transactions;
 
@@ -25,6 +27,8 @@ pub struct ServiceOptions {
     pub described_partitions: u32,
     /// The absolute path of the data directory.
     pub data_dir: String,
+    /// What the broker says, and how much.
+    pub loggers: Arc<Loggers>,
 }
 
 /// The services of a core. They are left with its shard ([`Shard::set_extension`]).
@@ -79,11 +83,11 @@ impl Services {
     }
 
     fn new(options: ServiceOptions) -> Services {
-        let (groups, consumer_groups) = (options.coordinators.groups, options.coordinators.consumer_groups);
+        let groups = options.coordinators.groups;
         Services {
             options,
             controller: OnceCell::new(),
-            groups: Coordinator::new(LogTopic::Offsets, move |_| Groups::new(groups, consumer_groups)),
+            groups: Coordinator::new(LogTopic::Offsets, move |_| Groups::new(groups)),
             transactions: OnceCell::new(),
             producer_ids: Cell::default(),
             failure: RefCell::default(),

@@ -177,6 +177,7 @@ impl Shard {
 
     /// Gives every core a newer view of the metadata. When it resolves, no request begins any more that sees the older.
     pub async fn publish(&self, image: Arc<Image>) {
+        self.0.admission.set_limits(&image.live().connections);
         let mut calls = Vec::new();
         for core in 0..self.cores() {
             let image = image.clone();

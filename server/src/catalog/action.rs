@@ -11,7 +11,7 @@ use wire::records::{
 use super::Record;
 use crate::config::topic::Configs;
 use crate::features;
-use crate::image::{Endpoint, RESOURCE_BROKER, RESOURCE_TOPIC};
+use crate::image::{Endpoint, RESOURCE_BROKER, RESOURCE_GROUP, RESOURCE_TOPIC};
 
 /// The most records that one request may cause (`MAX_RECORDS_PER_USER_OP` in Kafka's controller).
 pub const MAX_RECORDS: usize = 10_000;
@@ -104,6 +104,8 @@ pub enum ConfigTarget {
     Broker(String),
     /// Those of all brokers.
     AllBrokers,
+    /// Those of the group of a name, which need not exist.
+    Group(String),
 }
 
 impl Action {
@@ -136,7 +138,7 @@ impl Action {
             Action::Lead { partitions, .. } => count(*partitions),
             Action::SetConfigs { target, changes } => {
                 let name = match target {
-                    ConfigTarget::Topic(name) | ConfigTarget::Broker(name) => name.len(),
+                    ConfigTarget::Topic(name) | ConfigTarget::Broker(name) | ConfigTarget::Group(name) => name.len(),
                     ConfigTarget::AllBrokers => 0,
                 };
                 let change = |(key, value): &(String, Option<String>)| {
@@ -196,6 +198,7 @@ impl Action {
                     ConfigTarget::Topic(name) => (RESOURCE_TOPIC, name.as_str()),
                     ConfigTarget::Broker(id) => (RESOURCE_BROKER, id.as_str()),
                     ConfigTarget::AllBrokers => (RESOURCE_BROKER, ""),
+                    ConfigTarget::Group(name) => (RESOURCE_GROUP, name.as_str()),
                 };
                 out.extend(changes.iter().map(|(key, value)| config(kind, name, key, value.as_deref())));
             }
@@ -296,6 +299,10 @@ mod tests {
             Action::SetConfigs {
                 target: ConfigTarget::AllBrokers,
                 changes: vec![("log.retention.ms".to_owned(), None), ("log.roll.ms".to_owned(), Some("1".to_owned()))],
+            },
+            Action::SetConfigs {
+                target: ConfigTarget::Group("g".repeat(300)),
+                changes: vec![("consumer.session.timeout.ms".to_owned(), Some("50000".to_owned()))],
             },
             Action::Lead { id, partitions: 5 },
             Action::DeleteTopic { id },

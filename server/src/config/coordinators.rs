@@ -1,6 +1,5 @@
 //! The settings of the coordinators, as types.
 
-use super::consumer_groups::ConsumerGroupOptions;
 use super::options::Values;
 
 /// What the operator decides about groups and transactions.
@@ -12,8 +11,6 @@ pub struct CoordinatorOptions {
     pub transactions_topic: LogTopicOptions,
     /// Groups.
     pub groups: GroupOptions,
-    /// Groups of the consumer protocol.
-    pub consumer_groups: ConsumerGroupOptions,
     /// Transactions.
     pub transactions: TransactionOptions,
 }
@@ -59,8 +56,6 @@ pub struct TransactionOptions {
     pub expiration_interval_ms: u64,
     /// How long a write waits for the end of the transaction before its own, in milliseconds.
     pub join_patience_ms: i64,
-    /// Whether a partition must have been added before its transaction's first record.
-    pub verifies_partitions: bool,
 }
 
 impl CoordinatorOptions {
@@ -88,7 +83,6 @@ impl CoordinatorOptions {
                 session_max_ms: int("group.max.session.timeout.ms"),
                 max_size: int("group.max.size").unsigned_abs() as usize,
             },
-            consumer_groups: ConsumerGroupOptions::new(values),
             transactions: TransactionOptions {
                 max_timeout_ms: int("transaction.max.timeout.ms"),
                 abort_interval_ms: long("transaction.abort.timed.out.transaction.cleanup.interval.ms").unsigned_abs(),
@@ -96,7 +90,6 @@ impl CoordinatorOptions {
                 expiration_interval_ms: long("transaction.remove.expired.transaction.cleanup.interval.ms")
                     .unsigned_abs(),
                 join_patience_ms: long("add.partitions.to.txn.retry.backoff.max.ms"),
-                verifies_partitions: values.flag("transaction.partition.verification.enable"),
             },
         }
     }

@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 
+use super::consumer_groups::GROUP_CONFIGS;
 use super::kafka_keys::{NO_EFFECT, REFUSED};
 use super::kind::Kind;
 use super::settings::{SETTINGS, Setting};
@@ -33,6 +34,11 @@ pub fn markdown() -> String {
         let kind = kind(&config.kind);
         let _ = writeln!(out, "| `{}` | {kind} | {} | {server} | {doc} |", config.name, code(default));
     }
+    out.push_str(GROUPS);
+    for config in GROUP_CONFIGS {
+        let _ = writeln!(out, "| `{}` | {} | `{}` | {} |", config.name, kind(&config.kind), config.broker, config.doc);
+    }
+    out.push_str(LOGGERS);
     out.push_str("\n## Keys of Kafka that are refused\n\n| key | why |\n| --- | --- |\n");
     for refusal in REFUSED {
         let _ = writeln!(out, "| `{}` | {} |", refusal.key, refusal.why);
@@ -60,7 +66,8 @@ the flag: `WEIR_DATA_DIR` for `--data-dir`. The file has the syntax and, whereve
 finest unit.
 
 Unknown flags, variables and keys are errors. A setting marked with † may be changed while the broker runs
-(`kafka-configs --entity-type brokers`).
+(`kafka-configs --entity-type brokers`): that takes effect at once, is kept over a restart, and wins over all of the above
+until it is deleted. Of the keys that Kafka can change so, others are fixed here at the start and refused.
 ";
 
 const TOPICS: &str = "
@@ -71,6 +78,25 @@ checked, stored and returned as Kafka does. The broker key is the setting above 
 
 | key | type | default | broker key | what it does |
 | --- | --- | --- | --- | --- |
+";
+
+const GROUPS: &str = "
+## Configurations of groups
+
+Given to one group of the consumer protocol (`kafka-configs --entity-type groups`), which need not exist yet. The broker key
+is the setting above that counts otherwise; those with `min.` and `max.` in it are the bounds. A lower or higher bound after a
+restart confines what was set before. A session timeout counts from a member's next heartbeat on.
+
+| key | type | broker key | what it does |
+| --- | --- | --- | --- |
+";
+
+const LOGGERS: &str = "
+## Levels of loggers
+
+`kafka-configs --entity-type broker-loggers` shows the parts of the broker that write to its log, and changes how much each
+says, from FATAL (nothing) to TRACE. It takes effect at once and is not kept over a restart. `root` is all that have no level
+of their own; it begins with `log.level`.
 ";
 
 fn row(setting: &Setting) -> String {

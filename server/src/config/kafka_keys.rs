@@ -76,11 +76,6 @@ pub static REFUSED: &[Refusal] = &[
         why: "policies are Java classes, which Weir cannot run; remove the key",
     },
     Refusal {
-        key: "max.connections.per.ip.overrides",
-        harmless: str::is_empty,
-        why: "Weir has one limit for all addresses: use max.connections.per.ip",
-    },
-    Refusal {
         key: "process.roles",
         harmless: has_the_role_of_broker,
         why: "Weir is a broker; set process.roles=broker or broker,controller, or remove the key",

@@ -171,6 +171,12 @@ impl Kind {
         }
     }
 
+    /// A stored value in the form in which it is shown.
+    #[must_use]
+    pub fn shown(&self, text: &str) -> String {
+        self.parse(text).map_or_else(|_| text.to_owned(), |value| value.to_string())
+    }
+
     /// Kafka's name of the type, as its documentation has it.
     #[must_use]
     pub fn type_name(&self) -> &'static str {

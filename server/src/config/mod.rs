@@ -9,6 +9,7 @@ pub mod coordinators;
 pub mod docs;
 pub mod kafka_keys;
 pub mod kind;
+pub mod live;
 pub mod load;
 pub mod options;
 pub mod properties;

@@ -7,9 +7,9 @@ use std::str::FromStr;
 
 use wire::Uuid;
 
-use super::consumer_groups::ConsumerGroupOptions;
 use super::coordinators::CoordinatorOptions;
 use super::kind::{self, Kind, Value};
+use super::live::LiveSettings;
 use super::load::Loaded;
 use super::settings;
 use super::topic::Configs;
@@ -104,12 +104,6 @@ impl fmt::Display for Durability {
 pub struct ClientLimits {
     /// The largest request, in bytes.
     pub request_bytes: u32,
-    /// Connections at a time.
-    pub connections: u32,
-    /// Connections from one address at a time.
-    pub connections_per_ip: u32,
-    /// New connections in a second.
-    pub connections_per_second: u32,
     /// Silence after which a connection is closed, in milliseconds; `None` is never.
     pub idle_ms: Option<u64>,
     /// Bytes of records in one fetch response.
@@ -212,6 +206,10 @@ pub enum OptionsError {
         /// The other one.
         other: String,
     },
+    /// Limits for addresses that are none; the sentence says why.
+    BadOverrides(String),
+    /// No connections from any address.
+    NobodyMayConnect,
 }
 
 impl fmt::Display for OptionsError {
@@ -283,6 +281,11 @@ impl fmt::Display for OptionsError {
                 write!(f, "memory (--memory): {asked} bytes are more than the {machine} that there are")
             }
             OptionsError::NotInOrder { name, relation, other } => write!(f, "{name} must be {relation} {other}"),
+            OptionsError::BadOverrides(sentence) => f.write_str(sentence),
+            OptionsError::NobodyMayConnect => f.write_str(
+                "requirement failed: max.connections.per.ip can be set to zero only if \
+                 max.connections.per.ip.overrides property is set.",
+            ),
         }
     }
 }
@@ -319,7 +322,7 @@ impl Options {
         let set = |name| values.number(name).expect("the table has a default");
         // Bounded by 31 bits in the table.
         let set_u32 = |name| u32::try_from(set(name)).unwrap_or(u32::MAX);
-        ConsumerGroupOptions::check(&values)?;
+        LiveSettings::parse(&values)?;
         Ok(Options {
             listeners: listeners(&values, machine)?,
             data_dir: PathBuf::from(data_dir),
@@ -336,9 +339,6 @@ impl Options {
             rack: values.text("broker.rack").filter(|rack| !rack.is_empty()),
             limits: ClientLimits {
                 request_bytes: set_u32("socket.request.max.bytes"),
-                connections: set_u32("max.connections"),
-                connections_per_ip: set_u32("max.connections.per.ip"),
-                connections_per_second: set_u32("max.connection.creation.rate"),
                 idle_ms: values.number("connections.max.idle.ms"),
                 fetch_bytes: set_u32("fetch.max.bytes"),
                 fetch_sessions: set_u32("max.incremental.fetch.session.cache.slots"),

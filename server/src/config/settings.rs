@@ -89,7 +89,7 @@ pub static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
         value_name: row.value_name,
         doc: row.doc.to_owned(),
         is_kafkas: row.is_kafkas,
-        dynamic: false,
+        dynamic: row.dynamic,
         group: row.group,
     });
     let of_topics = TOPIC_CONFIGS.iter().flat_map(|row| {
@@ -131,6 +131,7 @@ struct Row {
     value_name: &'static str,
     doc: &'static str,
     is_kafkas: bool,
+    dynamic: bool,
     group: Group,
 }
 
@@ -144,12 +145,29 @@ const fn kafkas(name: &'static str, kind: Kind, default: &'static str, group: Gr
         value_name: "VALUE",
         doc,
         is_kafkas: true,
+        dynamic: false,
         group,
     }
 }
 
+/// A setting that may be changed while the broker runs: [`super::live`] has its value from then on.
+const fn live(row: Row) -> Row {
+    Row { dynamic: true, ..row }
+}
+
 const fn ours(name: &'static str, kind: Kind, value_name: &'static str, doc: &'static str) -> Row {
-    Row { name, aliases: &[], kind, default: None, flag: None, value_name, doc, is_kafkas: false, group: Group::Broker }
+    Row {
+        name,
+        aliases: &[],
+        kind,
+        default: None,
+        flag: None,
+        value_name,
+        doc,
+        is_kafkas: false,
+        dynamic: false,
+        group: Group::Broker,
+    }
 }
 
 const POSITIVE: Kind = Kind::Int { min: 1, max: i32::MAX };
@@ -290,21 +308,29 @@ static OWN: &[Row] = &[
         Group::Limits,
         "The largest request, in bytes. A larger one closes its connection.",
     ),
-    kafkas("max.connections", NOT_NEGATIVE, "2147483647", Group::Limits, "The most connections at a time."),
-    kafkas(
+    live(kafkas("max.connections", NOT_NEGATIVE, "2147483647", Group::Limits, "The most connections at a time.")),
+    live(kafkas(
         "max.connections.per.ip",
         NOT_NEGATIVE,
         "2147483647",
         Group::Limits,
         "The most connections from one address at a time.",
-    ),
-    kafkas(
+    )),
+    live(kafkas(
+        "max.connections.per.ip.overrides",
+        Kind::Text,
+        "",
+        Group::Limits,
+        "Other limits than `max.connections.per.ip` for some addresses, as `ADDRESS:NUMBER,…`. Names of hosts are not \
+         taken.",
+    )),
+    live(kafkas(
         "max.connection.creation.rate",
         NOT_NEGATIVE,
         "2147483647",
         Group::Limits,
         "The most new connections in a second.",
-    ),
+    )),
     kafkas(
         "connections.max.idle.ms",
         Kind::Long { min: -1, max: i64::MAX },
@@ -515,13 +541,13 @@ static OWN: &[Row] = &[
         Group::Coordinators,
         "The most that `group.consumer.heartbeat.interval.ms` can be set to, for all groups or one, in milliseconds.",
     ),
-    kafkas(
+    live(kafkas(
         "group.consumer.assignment.interval.ms",
         NOT_NEGATIVE,
         "1000",
         Group::Coordinators,
         "The shortest time between two assignments of a consumer group, in milliseconds.",
-    ),
+    )),
     kafkas(
         "group.consumer.min.assignment.interval.ms",
         NOT_NEGATIVE,
@@ -622,14 +648,14 @@ static OWN: &[Row] = &[
         Group::Coordinators,
         "How often transactional ids are looked for that can be forgotten, in milliseconds.",
     ),
-    kafkas(
+    live(kafkas(
         "transaction.partition.verification.enable",
         Kind::Bool,
         "true",
         Group::Coordinators,
         "Whether the first record of a transaction in a partition is refused when the partition was not added to the \
          transaction.",
-    ),
+    )),
     kafkas(
         "add.partitions.to.txn.retry.backoff.max.ms",
         NOT_NEGATIVE,

@@ -65,6 +65,10 @@ pub enum Source {
     Static = 4,
     /// From the table.
     Default = 5,
+    /// Set for a logger, or for all of them.
+    BrokerLogger = 6,
+    /// The group's own.
+    Group = 8,
 }
 
 /// Keys and values, checked and in the form in which they are shown.
@@ -479,7 +483,7 @@ impl TopicConfig {
     #[must_use]
     pub fn effective(&self, own: &Configs, layers: Layers<'_>) -> (Option<String>, Source) {
         if let Some(value) = own.get(self.name) {
-            return (Some(self.shown(value)), Source::Topic);
+            return (Some(self.kind.shown(value)), Source::Topic);
         }
         for (configs, source) in layers.strongest_first() {
             for synonym in self.server {
@@ -500,14 +504,9 @@ impl TopicConfig {
             None => Vec::new(),
         };
         if let Some(value) = own.get(self.name) {
-            origins.insert(0, Origin { name: self.name, value: self.shown(value), source: Source::Topic });
+            origins.insert(0, Origin { name: self.name, value: self.kind.shown(value), source: Source::Topic });
         }
         origins
-    }
-
-    /// A stored value in the form in which it is shown.
-    fn shown(&self, value: &str) -> String {
-        self.kind.parse(value).map_or_else(|_| value.to_owned(), |value| value.to_string())
     }
 }
 
@@ -524,7 +523,9 @@ impl Synonym {
 }
 
 impl<'a> Layers<'a> {
-    fn strongest_first(self) -> [(&'a Configs, Source); 3] {
+    /// The layers with their numbers in the protocol.
+    #[must_use]
+    pub fn strongest_first(self) -> [(&'a Configs, Source); 3] {
         [
             (self.dynamic_broker, Source::DynamicBroker),
             (self.dynamic_default, Source::DynamicDefault),

@@ -71,7 +71,7 @@ struct Inner {
     sending_since_ns: Cell<Option<u64>>,
     /// Work that waits and would rather end with the connection.
     on_close: RefCell<Vec<(Ticket, Notify)>>,
-    _pass: Pass,
+    pass: Pass,
 }
 
 /// The connections of one core.
@@ -127,7 +127,7 @@ impl Connection {
             moved_ns: Cell::new(shard.reactor().now_ns()),
             sending_since_ns: Cell::new(None),
             on_close: RefCell::default(),
-            _pass: pass,
+            pass,
         }));
         shard.0.connections.borrow_mut().insert(&connection);
         let reader = connection.clone();
@@ -522,8 +522,22 @@ impl Shard {
                 for connection in shard.all_connections() {
                     connection.sweep(now_ns, short_of_memory);
                 }
+                if shard.0.admission.is_over() {
+                    shard.end_excess();
+                }
             }
         });
+    }
+
+    /// Ends connections that are too many since `max.connections` has been lowered, those that have been quiet for longest
+    /// first. The cores share them: each may find that others have ended enough.
+    fn end_excess(&self) {
+        let mut connections = self.all_connections();
+        connections.sort_by_key(|connection| connection.0.moved_ns.get());
+        for connection in connections.iter().take_while(|connection| connection.0.pass.must_leave()) {
+            info!(peer = %connection.0.peer, "closing the connection: max.connections has been lowered");
+            connection.end();
+        }
     }
 
     /// Begins no request any more, and ends the connections: each when its answers have left, all after a while.

@@ -30,7 +30,6 @@ use self::classic::ClassicGroup;
 use self::consumer::ConsumerGroup;
 use self::offsets::Offsets;
 use self::records::{GroupRecord, Offset};
-use crate::config::consumer_groups::ConsumerGroupOptions;
 use crate::config::coordinators::GroupOptions;
 use crate::image::Image;
 use crate::limits::COORDINATOR_BATCH_BYTES;
@@ -45,7 +44,6 @@ const DESCRIBES_ERRORS_FROM: i16 = 6;
 #[derive(Debug)]
 pub struct Groups {
     options: GroupOptions,
-    consumer: ConsumerGroupOptions,
     /// The newest metadata. None before the log has been read.
     image: Option<Arc<Image>>,
     groups: BTreeMap<Arc<str>, Group>,
@@ -135,10 +133,9 @@ pub struct AskedTopic<'a> {
 impl Groups {
     /// No groups.
     #[must_use]
-    pub fn new(options: GroupOptions, consumer: ConsumerGroupOptions) -> Groups {
+    pub fn new(options: GroupOptions) -> Groups {
         Groups {
             options,
-            consumer,
             image: None,
             groups: BTreeMap::new(),
             offsets: Offsets::default(),
@@ -634,12 +631,14 @@ impl StateMachine for Groups {
     }
 
     fn loaded(&mut self, image: &Arc<Image>, now: Now, effects: &mut Effects<Answer>) {
-        let consumer = self.consumer_options();
+        let classic_max_size = self.options.max_size;
         let ids: Vec<Arc<str>> = self.groups.keys().cloned().collect();
         for id in ids {
             match self.groups.get_mut(&id) {
-                Some(Group::Classic(group)) => group.loaded(self.options.max_size, now, effects),
-                Some(Group::Consumer(group)) => group.on_loaded(now, &consumer),
+                Some(Group::Classic(group)) => group.loaded(classic_max_size, now, effects),
+                Some(Group::Consumer(group)) => {
+                    group.on_loaded(now, &modern::options(image, &id, classic_max_size));
+                }
                 None => {}
             }
             self.note_deadline(&id);

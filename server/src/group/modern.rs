@@ -39,7 +39,7 @@ impl Groups {
     pub fn describe_consumer(&self, group_id: &str, ticket: Ticket, effects: &mut Effects<Answer>) {
         let outcome = match (self.groups.get(group_id), &self.image) {
             (Some(Group::Consumer(group)), Some(image)) => {
-                Ok(group.describe(&Topics::new(image), &self.consumer_options()))
+                Ok(group.describe(&Topics::new(image), &options(image, group_id, self.options.max_size)))
             }
             (Some(_), _) => Err(format!("Group {group_id} is not a consumer group.")),
             (None, _) => Err(format!("Group {group_id} not found.")),
@@ -49,21 +49,6 @@ impl Groups {
         effects.answer(ticket, Answer::DescribeConsumer(outcome));
     }
 
-    /// What is decided about the groups of the consumer protocol.
-    pub(super) fn consumer_options(&self) -> ConsumerOptions {
-        let set = self.consumer;
-        ConsumerOptions {
-            session_timeout_ms: set.session_timeout.ms,
-            heartbeat_interval_ms: set.heartbeat_interval.ms,
-            assignment_interval_ms: set.assignment_interval.ms,
-            regex_refresh_interval_ms: set.regex_refresh_interval_ms,
-            max_size: set.max_size,
-            assignors: set.assignors.iter().filter_map(|name| Assignor::of_name(name)).collect(),
-            migration: MigrationPolicy { upgrade: set.upgrade, downgrade: set.downgrade },
-            classic_max_size: self.options.max_size,
-        }
-    }
-
     fn try_consumer_heartbeat(
         &mut self,
         request: &ConsumerGroupHeartbeatRequest<'_>,
@@ -71,11 +56,12 @@ impl Groups {
         now: Now,
         effects: &mut Effects<Answer>,
     ) -> Result<HeartbeatResponse, Refusal> {
-        let options = self.consumer_options();
-        consumer::check_request(request, caller.version, &options.assignors)?;
         let (id, joins) = (request.group_id, request.member_epoch == JOIN_EPOCH);
         let not_found = |message: String| Err(Refusal::new(ErrorCode::GroupIdNotFound, message));
+        // Requests are worked on once the log has been read, with the metadata of then.
         let Some(image) = self.image.clone() else { return not_found(format!("Group {id} not found.")) };
+        let options = options(&image, id, self.options.max_size);
+        consumer::check_request(request, caller.version, &options.assignors)?;
         let topics = Topics::new(&image);
         let caller = who(caller);
         let mut out = Vec::new();
@@ -130,7 +116,7 @@ impl Groups {
         (now, ticket): (Now, Ticket),
         effects: &mut Effects<Answer>,
     ) -> bool {
-        let (id, options) = (request.group_id, self.consumer_options());
+        let id = request.group_id;
         let Some(Group::Consumer(group)) = self.groups.get_mut(id) else { return false };
         if group.members().is_empty() {
             let mut out = Vec::new();
@@ -140,6 +126,7 @@ impl Groups {
             return false;
         }
         let Some(image) = self.image.clone() else { return false };
+        let options = options(&image, id, self.options.max_size);
         let protocols: Vec<(&str, &[u8])> = request.protocols.iter().map(|it| (it.name, it.metadata)).collect();
         let join = ClassicJoin {
             member_id: request.member_id,
@@ -201,10 +188,10 @@ impl Groups {
     ) -> Vec<ErrorCode> {
         let leaving: Vec<(&str, Option<&str>)> =
             leaving.iter().map(|member| (member.member_id, member.group_instance_id)).collect();
-        let options = self.consumer_options();
         let (Some(Group::Consumer(group)), Some(image)) = (self.groups.get_mut(group_id), &self.image) else {
             return vec![ErrorCode::UnknownMemberId; leaving.len()];
         };
+        let options = options(image, group_id, self.options.max_size);
         let mut out = Vec::new();
         let (outcomes, aftermath) = group.leave_classic(&leaving, &Topics::new(image), &options, &mut out);
         write(group_id, out, effects);
@@ -214,8 +201,8 @@ impl Groups {
 
     /// Does what is due in a group of the consumer protocol.
     pub(super) fn on_consumer_deadline(&mut self, group_id: &str, now: Now, effects: &mut Effects<Answer>) {
-        let options = self.consumer_options();
         let (Some(Group::Consumer(group)), Some(image)) = (self.groups.get_mut(group_id), &self.image) else { return };
+        let options = options(image, group_id, self.options.max_size);
         let mut out = Vec::new();
         let aftermath = group.on_timeout(now, &Topics::new(image), &options, &mut out);
         write(group_id, out, effects);
@@ -240,6 +227,21 @@ impl Groups {
         if let Some(Group::Consumer(group)) = self.groups.get_mut(group_id) {
             group.apply(record);
         }
+    }
+}
+
+/// What is decided about a group of the consumer protocol.
+pub(super) fn options(image: &Image, group_id: &str, classic_max_size: usize) -> ConsumerOptions {
+    let set = image.consumer_group_options(group_id);
+    ConsumerOptions {
+        session_timeout_ms: set.session_timeout.ms,
+        heartbeat_interval_ms: set.heartbeat_interval.ms,
+        assignment_interval_ms: set.assignment_interval.ms,
+        regex_refresh_interval_ms: set.regex_refresh_interval_ms,
+        max_size: set.max_size,
+        assignors: set.assignors.iter().filter_map(|name| Assignor::of_name(name)).collect(),
+        migration: MigrationPolicy { upgrade: set.upgrade, downgrade: set.downgrade },
+        classic_max_size,
     }
 }
 

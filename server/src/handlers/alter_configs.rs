@@ -2,8 +2,9 @@
 //!
 //! - The incremental one sets, deletes, appends to and subtracts from single keys (KIP-339). The other replaces all
 //!   keys of a resource: what it does not name is removed.
-//! - Resources are topics, this broker, and all brokers (the empty name). For brokers only settings that may change
-//!   while they run are accepted; unknown ones are refused too, which Kafka would store.
+//! - Resources are topics, groups, which need not exist, this broker, and all brokers (the empty name). For brokers only
+//!   settings that may change while they run are accepted; unknown ones are refused too, which Kafka would store.
+//! - The levels of this broker's loggers are changed at once, for all cores, and by the incremental one only (KIP-412).
 //! - Each resource stands for itself: one that is refused does not hinder the others.
 //! - Owner core: 0.
 
@@ -20,11 +21,15 @@ use super::admin::{Plan, Refusal, Texts, check_size, check_topic_name, count_by}
 use super::describe_configs::RESOURCE_BROKER_LOGGER;
 use crate::api::{Request, RequestError};
 use crate::catalog::{Action, ConfigTarget};
+use crate::config::kafka_keys;
 use crate::config::kind::{Value, parse_named};
+use crate::config::live::{self, LiveSettings};
 use crate::config::settings;
-use crate::config::topic::{self, Configs, validate};
+use crate::config::topic::{self, Configs, Layers, validate};
 use crate::connection::responses::Reply;
-use crate::image::{Image, RESOURCE_BROKER, RESOURCE_TOPIC};
+use crate::image::{Image, RESOURCE_BROKER, RESOURCE_GROUP, RESOURCE_TOPIC};
+use crate::limits::CONFIGURED_GROUPS;
+use crate::loggers::{self, Level, Loggers};
 use crate::services::Services;
 use crate::shard::Shard;
 
@@ -34,7 +39,10 @@ pub async fn handle_incremental(core0: Shard, request: Request) -> Result<Reply,
     let (services, texts) = (Services::of(&core0), Texts::new());
     let turn = services.controller().turn().await;
     let image = turn.image();
-    let mut plan = plan_incremental(&asked, &image, &texts);
+    let (mut plan, levels) = plan_incremental(&asked, &image, &texts);
+    if !levels.is_empty() {
+        services.options.loggers.set(&levels);
+    }
     if let Err(error) = turn.carry_out(mem::take(&mut plan.actions)).await {
         fail_incremental(&mut plan.response, error.code());
     }
@@ -54,18 +62,21 @@ pub async fn handle_replacing(core0: Shard, request: Request) -> Result<Reply, R
     request.reply(&plan.response)
 }
 
-/// Plans changes of single keys.
+/// A logger that gets a level of its own, or loses it.
+pub type LevelChange = (&'static str, Option<Level>);
+
+/// Plans changes of single keys, and of the levels of loggers.
 pub fn plan_incremental<'a>(
     request: &IncrementalAlterConfigsRequest<'a>,
     image: &Image,
     texts: &'a Texts,
-) -> Plan<IncrementalAlterConfigsResponse<'a>> {
+) -> (Plan<IncrementalAlterConfigsResponse<'a>>, Vec<LevelChange>) {
     let resources = request.resources.iter().map(|resource| Resource {
         kind: resource.resource_type,
         name: resource.resource_name,
         changes: resource.configs.iter().map(|it| (it.name, it.config_operation, it.value)).collect(),
     });
-    let (outcomes, actions) = plan(&resources.collect::<Vec<_>>(), Mode::Incremental, image, texts);
+    let (outcomes, actions, levels) = plan(&resources.collect::<Vec<_>>(), Mode::Incremental, image, texts);
     let response = |outcome: Outcome<'a>| incremental_alter_configs_response::AlterConfigsResourceResponse {
         error_code: outcome.error_code,
         error_message: outcome.error_message,
@@ -74,7 +85,10 @@ pub fn plan_incremental<'a>(
     };
     let responses = outcomes.into_iter().map(response).collect();
     let response = IncrementalAlterConfigsResponse { responses, ..IncrementalAlterConfigsResponse::default() };
-    Plan { response, actions: if request.validate_only { Vec::new() } else { actions } }
+    if request.validate_only {
+        return (Plan { response, actions: Vec::new() }, Vec::new());
+    }
+    (Plan { response, actions }, levels)
 }
 
 /// Plans the replacement of all keys.
@@ -88,7 +102,7 @@ pub fn plan_replacing<'a>(
         name: resource.resource_name,
         changes: resource.configs.iter().map(|it| (it.name, operation::SET, it.value)).collect(),
     });
-    let (outcomes, actions) = plan(&resources.collect::<Vec<_>>(), Mode::Replacing, image, texts);
+    let (outcomes, actions, _) = plan(&resources.collect::<Vec<_>>(), Mode::Replacing, image, texts);
     let response = |outcome: Outcome<'a>| alter_configs_response::AlterConfigsResourceResponse {
         error_code: outcome.error_code,
         error_message: outcome.error_message,
@@ -100,9 +114,10 @@ pub fn plan_replacing<'a>(
     Plan { response, actions: if request.validate_only { Vec::new() } else { actions } }
 }
 
-/// Makes the response one of failure, for a plan that could not be carried out.
+/// Makes the response one of failure, for a plan that could not be carried out. Levels of loggers are no part of it.
 pub fn fail_incremental(response: &mut IncrementalAlterConfigsResponse<'_>, code: ErrorCode) {
-    for resource in response.responses.iter_mut().filter(|it| it.error_code == ErrorCode::None as i16) {
+    let of_plan = response.responses.iter_mut().filter(|it| it.resource_type != RESOURCE_BROKER_LOGGER);
+    for resource in of_plan.filter(|it| it.error_code == ErrorCode::None as i16) {
         (resource.error_code, resource.error_message) = (code as i16, Some(code.message()));
     }
 }
@@ -149,10 +164,11 @@ fn plan<'a>(
     mode: Mode,
     image: &Image,
     texts: &'a Texts,
-) -> (Vec<Outcome<'a>>, Vec<Action>) {
+) -> (Vec<Outcome<'a>>, Vec<Action>, Vec<LevelChange>) {
     let counts = count_by(resources.iter().map(|resource| (resource.kind, resource.name)));
     let mut outcomes = Vec::new();
     let mut actions = Vec::new();
+    let mut levels = Vec::new();
     for resource in resources {
         let (kind, name) = (resource.kind, resource.name);
         let checked = if counts[&(kind, name)] > 1 {
@@ -161,8 +177,12 @@ fn plan<'a>(
             check(resource, mode, image)
         };
         let (error_code, error_message) = match checked {
-            Ok(action) => {
-                actions.extend(action);
+            Ok(change) => {
+                match change {
+                    Change::Nothing => {}
+                    Change::Decided(action) => actions.push(action),
+                    Change::Levels(changes) => levels.extend(changes),
+                }
                 (ErrorCode::None as i16, None)
             }
             Err(refusal) => refusal.parts(texts),
@@ -172,15 +192,22 @@ fn plan<'a>(
     if let Err(refusal) = check_size(&actions) {
         actions.clear();
         let (code, message) = refusal.parts(texts);
-        for outcome in outcomes.iter_mut().filter(|outcome| outcome.error_code == ErrorCode::None as i16) {
+        let of_plan = outcomes.iter_mut().filter(|outcome| outcome.kind != RESOURCE_BROKER_LOGGER);
+        for outcome in of_plan.filter(|outcome| outcome.error_code == ErrorCode::None as i16) {
             (outcome.error_code, outcome.error_message) = (code, message);
         }
     }
-    (outcomes, actions)
+    (outcomes, actions, levels)
 }
 
-/// The action of one resource; none if nothing would change.
-fn check(resource: &Resource<'_>, mode: Mode, image: &Image) -> Result<Option<Action>, Refusal> {
+/// What a request comes to for one resource.
+enum Change {
+    Nothing,
+    Decided(Action),
+    Levels(Vec<LevelChange>),
+}
+
+fn check(resource: &Resource<'_>, mode: Mode, image: &Image) -> Result<Change, Refusal> {
     let invalid = |sentence: String| Refusal::new(ErrorCode::InvalidRequest, sentence);
     let mut keys = HashSet::new();
     if !resource.changes.iter().all(|(key, _, _)| keys.insert(*key)) {
@@ -192,7 +219,7 @@ fn check(resource: &Resource<'_>, mode: Mode, image: &Image) -> Result<Option<Ac
     if !nulls.is_empty() {
         return Err(invalid(format!("Null value not supported for : {}", nulls.join(","))));
     }
-    let name = resource.name;
+    let (name, none) = (resource.name, Configs::new());
     let (current, target) = match resource.kind {
         RESOURCE_TOPIC if name.is_empty() => {
             return Err(invalid("Default topic resources are not allowed.".to_owned()));
@@ -215,43 +242,76 @@ fn check(resource: &Resource<'_>, mode: Mode, image: &Image) -> Result<Option<Ac
             }
             (image.layers().dynamic_broker, ConfigTarget::Broker(id.to_string()))
         }
+        RESOURCE_GROUP if name.is_empty() => {
+            return Err(invalid("Default group resources are not allowed.".to_owned()));
+        }
+        RESOURCE_GROUP => {
+            let groups = image.configured_groups();
+            if groups.len() >= CONFIGURED_GROUPS && !groups.contains_key(name) && !resource.changes.is_empty() {
+                let sentence = format!("{CONFIGURED_GROUPS} groups have configurations; no more may.");
+                return Err(Refusal::new(ErrorCode::PolicyViolation, sentence));
+            }
+            (groups.get(name).unwrap_or(&none), ConfigTarget::Group(name.to_owned()))
+        }
         RESOURCE_BROKER_LOGGER if mode == Mode::Incremental => {
-            return check_loggers(resource, image).map(|()| None);
+            return check_loggers(resource, image).map(Change::Levels);
         }
         other => return Err(invalid(format!("Unknown resource type {other}"))),
     };
     let next = apply(resource, mode, current, image)?;
-    if resource.kind == RESOURCE_TOPIC {
-        validate(&next, image.layers()).map_err(|sentence| Refusal::new(ErrorCode::InvalidConfig, sentence))?;
-    } else {
-        check_broker_configs(resource, &next)?;
+    let bad = |sentence: String| Refusal::new(ErrorCode::InvalidConfig, sentence);
+    match target {
+        ConfigTarget::Topic(_) => validate(&next, image.layers()).map_err(bad)?,
+        ConfigTarget::Group(_) => image.live().consumer_groups.check_group(&next).map_err(bad)?,
+        ConfigTarget::Broker(_) => {
+            check_broker_configs(resource, &next, Layers { dynamic_broker: &next, ..image.layers() })?;
+        }
+        ConfigTarget::AllBrokers => {
+            check_broker_configs(resource, &next, Layers { dynamic_default: &next, ..image.layers() })?;
+        }
     }
     let changes = difference(current, &next);
-    Ok((!changes.is_empty()).then_some(Action::SetConfigs { target, changes }))
+    Ok(if changes.is_empty() { Change::Nothing } else { Change::Decided(Action::SetConfigs { target, changes }) })
 }
 
-/// Checks changes of loggers' levels. There are no loggers: the level of the log is decided at the start.
-fn check_loggers(resource: &Resource<'_>, image: &Image) -> Result<(), Refusal> {
+/// Checks changes of loggers' levels.
+fn check_loggers(resource: &Resource<'_>, image: &Image) -> Result<Vec<LevelChange>, Refusal> {
     let invalid = |sentence: String| Refusal::new(ErrorCode::InvalidRequest, sentence);
+    let bad = |sentence: String| Refusal::new(ErrorCode::InvalidConfig, sentence);
     let (name, node_id) = (resource.name, image.node_id());
     let id = name.parse::<i32>();
     let id = id.map_err(|_| invalid(format!("Node id must be an integer, but it is: {name}")))?;
     if id != node_id {
         return Err(invalid(format!("Unexpected node id. Expected {node_id}, but received {id}")));
     }
-    let word = |operation: i8| match operation {
-        operation::APPEND => Some("APPEND"),
-        operation::SUBTRACT => Some("SUBTRACT"),
-        _ => None,
-    };
-    match resource.changes.first() {
-        Some((_, operation, _)) if word(*operation).is_some() => {
-            let word = word(*operation).unwrap_or_default();
-            Err(invalid(format!("{word} operation is not allowed for the BROKER_LOGGER resource")))
+    let not_allowed = |word: &str| invalid(format!("{word} operation is not allowed for the BROKER_LOGGER resource"));
+    let known = |name: &str| Loggers::find(name).ok_or_else(|| bad(format!("Logger {name} does not exist!")));
+    let mut changes = Vec::new();
+    for &(name, operation, value) in &resource.changes {
+        match operation {
+            operation::SET => {
+                let (logger, level) = (known(name)?, value.unwrap_or_default());
+                let parsed = Level::of_name(level).ok_or_else(|| {
+                    bad(format!(
+                        "Cannot set the log level of {name} to {level} as it is not a supported log level. \
+                         Valid log levels are {}",
+                        Level::names().join(", ")
+                    ))
+                })?;
+                changes.push((logger, Some(parsed)));
+            }
+            operation::DELETE => match known(name)? {
+                loggers::ROOT => {
+                    return Err(invalid("Removing the log level of the root logger is not allowed".to_owned()));
+                }
+                logger => changes.push((logger, None)),
+            },
+            operation::APPEND => return Err(not_allowed("APPEND")),
+            operation::SUBTRACT => return Err(not_allowed("SUBTRACT")),
+            other => return Err(invalid(format!("Unknown operation type {other}"))),
         }
-        Some((logger, _, _)) => Err(Refusal::new(ErrorCode::InvalidConfig, format!("Logger {logger} does not exist!"))),
-        None => Ok(()),
     }
+    Ok(changes)
 }
 
 /// The configurations of a resource after the request.
@@ -298,8 +358,16 @@ fn list(
     let of_broker = (resource.kind == RESOURCE_BROKER).then(|| settings::find(key)).flatten();
     let kind = of_topic.map(|row| row.kind).or(of_broker.map(|setting| setting.kind)).filter(|kind| kind.is_list());
     let Some(kind) = kind else {
-        let what = if operation == operation::APPEND { "APPEND to" } else { "SUBTRACT from" };
-        let sentence = format!("Can't {what} key {key} because its type is not LIST.");
+        let appends = operation == operation::APPEND;
+        let sentence = if resource.kind != RESOURCE_BROKER {
+            let what = if appends { "APPEND to" } else { "SUBTRACT from" };
+            format!("Can't {what} key {key} because its type is not LIST.")
+        } else if of_broker.is_none() && kafka_keys::treatment(key).is_none() {
+            format!("Unknown config name: {key}")
+        } else {
+            let what = if appends { "append" } else { "subtract" };
+            format!("Config value {what} is not allowed for config key: {key}")
+        };
         return Err(Refusal::new(ErrorCode::InvalidConfig, sentence));
     };
     let text = match of_topic {
@@ -316,8 +384,8 @@ fn list(
     }
 }
 
-/// Checks what the request sets for brokers. `next` are the configurations after it.
-fn check_broker_configs(resource: &Resource<'_>, next: &Configs) -> Result<(), Refusal> {
+/// Checks what the request sets for brokers. `next` are the configurations after it, `layers` those of the broker then.
+fn check_broker_configs(resource: &Resource<'_>, next: &Configs, layers: Layers<'_>) -> Result<(), Refusal> {
     let invalid = |sentence: String| Refusal::new(ErrorCode::InvalidRequest, sentence);
     let set: Vec<&str> = resource.changes.iter().filter(|it| it.1 != operation::DELETE).map(|it| it.0).collect();
     let dynamic = |key: &str| settings::find(key).filter(|setting| setting.dynamic);
@@ -327,9 +395,10 @@ fn check_broker_configs(resource: &Resource<'_>, next: &Configs) -> Result<(), R
     }
     for (key, setting) in set.iter().filter_map(|key| Some((*key, dynamic(key)?))) {
         let value = next.get(key).map(String::as_str).unwrap_or_default();
-        parse_named(key, &setting.kind, value).map_err(invalid)?;
+        let value = parse_named(key, &setting.kind, value).map_err(invalid)?;
+        live::check_value(key, &value.to_string()).map_err(invalid)?;
     }
-    Ok(())
+    LiveSettings::check(layers).map_err(invalid)
 }
 
 /// What must be set and removed to come from one to the other.
@@ -369,7 +438,7 @@ mod tests {
         let texts = Texts::new();
         let request =
             IncrementalAlterConfigsRequest { resources: vec![resource(kind, name, configs)], validate_only: false };
-        let plan = plan_incremental(&request, image, &texts);
+        let (plan, _) = plan_incremental(&request, image, &texts);
         let outcome = &plan.response.responses[0];
         let changes = match plan.actions.as_slice() {
             [] => Vec::new(),
@@ -507,7 +576,65 @@ mod tests {
                 "Node id must be an integer, but it is: x",
             ),
             (3, "x", set("a", "2"), ErrorCode::InvalidRequest, "Unknown resource type 3"),
+            (4, "1", set("max.connections", "0"), ErrorCode::InvalidRequest, "Invalid max.connections 0"),
+            (
+                4,
+                "",
+                set("group.consumer.assignment.interval.ms", "15001"),
+                ErrorCode::InvalidRequest,
+                "group.consumer.assignment.interval.ms must be less than or equal to \
+                 group.consumer.max.assignment.interval.ms",
+            ),
+            (
+                4,
+                "1",
+                vec![("max.connections", 2, Some("1"))],
+                ErrorCode::InvalidConfig,
+                "Config value append is not allowed for config key: max.connections",
+            ),
+            (4, "1", vec![("bogus", 3, Some("1"))], ErrorCode::InvalidConfig, "Unknown config name: bogus"),
+            (32, "g", set("bogus", "1"), ErrorCode::InvalidConfig, "Unknown group config name: bogus"),
+            (
+                32,
+                "g",
+                vec![("consumer.session.timeout.ms", 2, Some("1"))],
+                ErrorCode::InvalidConfig,
+                "Can't APPEND to key consumer.session.timeout.ms because its type is not LIST.",
+            ),
+            (
+                32,
+                "configured",
+                set("consumer.heartbeat.interval.ms", "4999"),
+                ErrorCode::InvalidConfig,
+                "consumer.heartbeat.interval.ms must be greater than or equal to \
+                 group.consumer.min.heartbeat.interval.ms",
+            ),
+            (32, "", set("a", "2"), ErrorCode::InvalidRequest, "Default group resources are not allowed."),
             (8, "1", set("kafka.x", "INFO"), ErrorCode::InvalidConfig, "Logger kafka.x does not exist!"),
+            (
+                8,
+                "1",
+                set("root", "info"),
+                ErrorCode::InvalidConfig,
+                "Cannot set the log level of root to info as it is not a supported log level. \
+                 Valid log levels are DEBUG, ERROR, FATAL, INFO, TRACE, WARN",
+            ),
+            (
+                8,
+                "1",
+                vec![("server::broker", 0, Some("INFO")), ("root", 1, None)],
+                ErrorCode::InvalidRequest,
+                "Removing the log level of the root logger is not allowed",
+            ),
+            (
+                8,
+                "1",
+                vec![("root", 2, Some("INFO"))],
+                ErrorCode::InvalidRequest,
+                "APPEND operation is not allowed for the BROKER_LOGGER resource",
+            ),
+            (8, "x", set("root", "INFO"), ErrorCode::InvalidRequest, "Node id must be an integer, but it is: x"),
+            (8, "2", set("root", "INFO"), ErrorCode::InvalidRequest, "Unexpected node id. Expected 1, but received 2"),
         ];
         for (kind, name, configs, code, sentence) in cases {
             let expected = (code as i16, Some(sentence.to_owned()), Vec::new());
@@ -527,6 +654,48 @@ mod tests {
         let expected =
             [change("log.cleanup.policy", Some("compact,delete")), change("log.segment.bytes", Some("2000000"))];
         assert_eq!((code, changes.as_slice()), (0, &expected[..]));
+    }
+
+    #[test]
+    fn groups_need_not_exist() {
+        let image = image();
+        let key = "consumer.session.timeout.ms";
+        let done = |name: &str, configs: &[(&str, i8, Option<&str>)]| {
+            let (code, message, changes) = incremental(&image, 32, name, configs);
+            assert_eq!((code, message), (0, None));
+            changes
+        };
+        assert_eq!(done("g", &[(key, 0, Some("60000"))]), [change(key, Some("60000"))]);
+        assert_eq!(done("configured", &[(key, 1, None), ("bogus", 1, None)]), [change(key, None)]);
+        assert_eq!(done("configured", &[("consumer.assignment.interval.ms", 0, Some("0"))]), {
+            [change("consumer.assignment.interval.ms", Some("0"))]
+        });
+    }
+
+    #[test]
+    fn what_brokers_come_to_is_checked_as_a_whole() {
+        let set = [("max.connections.per.ip", "0"), ("max.connections.per.ip.overrides", "::1:9")];
+        let image = image_with(&[], &set);
+        let (code, sentence, _) = incremental(&image, 4, "", &[(set[1].0, 1, None)]);
+        assert_eq!(code, ErrorCode::InvalidRequest as i16);
+        assert!(sentence.unwrap().contains("can be set to zero only if"));
+        let (code, _, changes) = incremental(&image, 4, "", &[(set[0].0, 1, None), (set[1].0, 1, None)]);
+        assert_eq!((code, changes.len()), (0, 2));
+    }
+
+    #[test]
+    fn levels_of_loggers_are_changed_or_only_checked() {
+        let (image, texts) = (image(), Texts::new());
+        let changes = [("server::broker", 0, Some("FATAL")), ("server::listener", 1, None)];
+        let mut request =
+            IncrementalAlterConfigsRequest { resources: vec![resource(8, "1", &changes)], validate_only: false };
+        let (mut plan, levels) = plan_incremental(&request, &image, &texts);
+        assert_eq!(plan.actions, []);
+        assert_eq!(levels, [("server::broker", Some(Level::Fatal)), ("server::listener", None)]);
+        fail_incremental(&mut plan.response, ErrorCode::KafkaStorageError);
+        assert_eq!(plan.response.responses[0].error_code, 0, "they are no part of the catalog");
+        request.validate_only = true;
+        assert_eq!(plan_incremental(&request, &image, &texts).1, []);
     }
 
     #[test]
@@ -577,7 +746,7 @@ mod tests {
             resources: vec![resource(2, "plain", &set), resource(2, "configured", &set), resource(2, "plain", &set)],
             validate_only: false,
         };
-        let mut plan = plan_incremental(&request, &image, &texts);
+        let (mut plan, _) = plan_incremental(&request, &image, &texts);
         let codes: Vec<i16> = plan.response.responses.iter().map(|it| it.error_code).collect();
         assert_eq!((codes.as_slice(), plan.actions.len()), (&[42, 0, 42][..], 1));
         fail_incremental(&mut plan.response, ErrorCode::KafkaStorageError);

@@ -3,7 +3,9 @@
 //!
 //! - A topic has every key of the table. This broker has every setting. The broker without a name stands for all: only
 //!   what was set for all while they ran.
-//! - Loggers, client metrics and groups have no configurations here: the list is empty.
+//! - A group has the keys of the consumer protocol, whether there is such a group or not.
+//! - The loggers of this broker have their levels (KIP-412).
+//! - Client metrics have no configurations here: the list is empty.
 //! - Owner core: any.
 
 use wire::error::ErrorCode;
@@ -14,24 +16,25 @@ use wire::messages::describe_configs_response::{
 
 use super::admin::{Refusal, Texts, check_topic_name};
 use crate::api::{Request, RequestError};
-use crate::config::settings::{SETTINGS, Setting};
+use crate::config::consumer_groups::{GROUP_CONFIGS, GroupConfig};
+use crate::config::settings::{self, SETTINGS, Setting};
 use crate::config::topic::{Effect, Origin, Source, TOPIC_CONFIGS, TopicConfig, find_synonym, origins_of};
 use crate::connection::responses::Reply;
-use crate::image::{Image, RESOURCE_BROKER, RESOURCE_TOPIC, Topic};
+use crate::image::{Image, RESOURCE_BROKER, RESOURCE_GROUP, RESOURCE_TOPIC, Topic};
+use crate::loggers::{Level, Loggers};
+use crate::services::Services;
 use crate::shard::Shard;
 
 /// The number of brokers' loggers among resources (`ConfigResource.Type` in Kafka).
 pub const RESOURCE_BROKER_LOGGER: i8 = 8;
 /// The number of client metrics subscriptions among resources.
 pub const RESOURCE_CLIENT_METRICS: i8 = 16;
-/// The number of groups among resources.
-pub const RESOURCE_GROUP: i8 = 32;
 
 /// Answers a request.
 pub async fn handle(shard: Shard, request: Request) -> Result<Reply, RequestError> {
     let asked: DescribeConfigsRequest<'_> = request.decode()?;
     let (image, texts) = (shard.image().clone(), Texts::new());
-    request.reply(&answer(&asked, &image, &texts))
+    request.reply(&answer(&asked, &image, &Services::of(&shard).options.loggers, &texts))
 }
 
 /// The answer.
@@ -39,6 +42,7 @@ pub async fn handle(shard: Shard, request: Request) -> Result<Reply, RequestErro
 pub fn answer<'a>(
     request: &DescribeConfigsRequest<'a>,
     image: &'a Image,
+    loggers: &Loggers,
     texts: &'a Texts,
 ) -> DescribeConfigsResponse<'a> {
     let known = [RESOURCE_TOPIC, RESOURCE_BROKER, RESOURCE_BROKER_LOGGER, RESOURCE_CLIENT_METRICS, RESOURCE_GROUP];
@@ -46,7 +50,7 @@ pub fn answer<'a>(
     let describe = |resource: &DescribeConfigsResource<'a>| {
         // One resource of an unknown type makes the whole request invalid, as in Kafka.
         let described = if all_known {
-            configs(resource, request, image, texts)
+            configs(resource, request, (image, loggers), texts)
         } else {
             Err(Refusal::plain(ErrorCode::InvalidRequest))
         };
@@ -74,7 +78,7 @@ pub fn answer<'a>(
 fn configs<'a>(
     resource: &DescribeConfigsResource<'a>,
     request: &DescribeConfigsRequest<'a>,
-    image: &'a Image,
+    (image, loggers): (&'a Image, &Loggers),
     texts: &'a Texts,
 ) -> Result<Vec<DescribeConfigsResourceResult<'a>>, Refusal> {
     let wanted = |name: &str| match resource.configuration_keys.as_deref() {
@@ -104,9 +108,17 @@ fn configs<'a>(
             Ok(rows.map(|setting| form.of_broker(setting, image)).collect())
         }
         RESOURCE_BROKER_LOGGER if name.is_empty() => invalid("Broker id must not be empty"),
-        RESOURCE_BROKER_LOGGER => check_broker(name, image, "").map(|()| Vec::new()),
+        RESOURCE_BROKER_LOGGER => {
+            check_broker(name, image, "")?;
+            let loggers = loggers.all().into_iter().filter(|(name, _)| wanted(name));
+            Ok(loggers.map(|(name, level)| of_logger(name, level)).collect())
+        }
         RESOURCE_CLIENT_METRICS if name.is_empty() => invalid("Client metrics subscription name must not be empty"),
         RESOURCE_GROUP if name.is_empty() => invalid("Group name must not be empty"),
+        RESOURCE_GROUP => {
+            let rows = GROUP_CONFIGS.iter().filter(|row| wanted(row.name));
+            Ok(rows.map(|row| form.of_group(row, name, image)).collect())
+        }
         _ => Ok(Vec::new()),
     }
 }
@@ -141,6 +153,25 @@ impl<'a> Form<'a> {
             value: value.map(|value| self.texts.push_get(value)),
             read_only: false,
             config_source: source as i8,
+            is_sensitive: false,
+            synonyms: self.synonyms(origins),
+            config_type: row.kind.protocol_type(),
+            documentation: self.documentation.then_some(row.doc),
+        }
+    }
+
+    /// A group's own value is shown as it was given, though the broker's bounds may confine it.
+    fn of_group(&self, row: &'static GroupConfig, group: &str, image: &Image) -> DescribeConfigsResourceResult<'a> {
+        let own = image.configured_groups().get(group).and_then(|own| own.get(row.name));
+        let own = own.map(|value| Origin { name: row.name, value: row.kind.shown(value), source: Source::Group });
+        let of_broker = settings::find(row.broker).map(|setting| origins(setting, image)).unwrap_or_default();
+        let origins: Vec<Origin> = own.into_iter().chain(of_broker).collect();
+        let first = origins.first();
+        DescribeConfigsResourceResult {
+            name: row.name,
+            value: first.map(|origin| self.texts.push_get(origin.value.clone())),
+            read_only: false,
+            config_source: first.map_or(Source::Default, |origin| origin.source) as i8,
             is_sensitive: false,
             synonyms: self.synonyms(origins),
             config_type: row.kind.protocol_type(),
@@ -199,15 +230,25 @@ impl<'a> Form<'a> {
     }
 }
 
+fn of_logger(name: &'static str, level: Level) -> DescribeConfigsResourceResult<'static> {
+    DescribeConfigsResourceResult {
+        name,
+        value: Some(level.name()),
+        config_source: Source::BrokerLogger as i8,
+        ..DescribeConfigsResourceResult::default()
+    }
+}
+
 /// Where a setting's value comes from, the strongest first.
 fn origins(setting: &'static Setting, image: &Image) -> Vec<Origin> {
     if let Some((row, _)) = find_synonym(setting.name) {
         return origins_of(setting.name, row.server, image.layers());
     }
-    let fixed = image.layers().fixed.get(setting.name).cloned().map(|value| (value, Source::Static));
+    let set = image.layers().strongest_first().into_iter();
+    let set = set.filter_map(|(configs, source)| Some((configs.get(setting.name)?.clone(), source)));
     let default = setting.default.map(|value| (value.to_owned(), Source::Default));
     let origin = |(value, source)| Origin { name: setting.name, value, source };
-    fixed.into_iter().chain(default).map(origin).collect()
+    set.chain(default).map(origin).collect()
 }
 
 #[cfg(test)]
@@ -216,6 +257,10 @@ mod tests {
 
     use super::super::test_image::{image, image_with};
     use super::*;
+
+    fn loggers() -> std::sync::Arc<Loggers> {
+        Loggers::new(Level::Info, drop)
+    }
 
     fn resource<'a>(kind: i8, name: &'a str, keys: Option<Vec<&'a str>>) -> DescribeConfigsResource<'a> {
         DescribeConfigsResource { resource_type: kind, resource_name: name, configuration_keys: keys }
@@ -231,7 +276,7 @@ mod tests {
     fn rows(image: &Image, kind: i8, name: &str, keys: &[&str]) -> Rows {
         let texts = Texts::new();
         let request = request(vec![resource(kind, name, Some(keys.to_vec()))]);
-        let answer = answer(&request, image, &texts);
+        let answer = answer(&request, image, &loggers(), &texts);
         for version in 1..=4 {
             answer.encode(&mut Vec::new(), version).unwrap();
         }
@@ -297,9 +342,39 @@ mod tests {
             rows(&image, 4, "", &[]),
             row("log.retention.ms", Some("777777"), 3, &[("log.retention.ms", "777777", 3)])
         );
-        for (kind, name) in [(8, "1"), (16, "x"), (32, "g")] {
-            assert_eq!(rows(&image, kind, name, &[]), []);
-        }
+        assert_eq!(rows(&image, 16, "x", &[]), []);
+    }
+
+    #[test]
+    fn what_may_change_is_told_of_with_what_it_hides() {
+        let image = image_with(&[("max.connections", "5")], &[("max.connections", "6")]);
+        let expected = [("max.connections", "6", 3), ("max.connections", "5", 4), ("max.connections", "2147483647", 5)];
+        assert_eq!(rows(&image, 4, "1", &["max.connections"]), row("max.connections", Some("6"), 3, &expected));
+        assert_eq!(rows(&image, 4, "", &[]), row("max.connections", Some("6"), 3, &expected[..1]));
+    }
+
+    #[test]
+    fn groups() {
+        let key = "group.consumer.assignment.interval.ms";
+        let image = image_with(&[("group.consumer.session.timeout.ms", "46000")], &[(key, "9")]);
+        let (session, interval) = ("consumer.session.timeout.ms", "consumer.assignment.interval.ms");
+        assert_eq!(rows(&image, 32, "plain", &[]).len(), 3);
+        assert_eq!(
+            rows(&image, 32, "plain", &[interval]),
+            row(interval, Some("9"), 3, &[(key, "9", 3), (key, "1000", 5)])
+        );
+        let of_broker =
+            [("group.consumer.session.timeout.ms", "46000", 4), ("group.consumer.session.timeout.ms", "45000", 5)];
+        assert_eq!(rows(&image, 32, "plain", &[session]), row(session, Some("46000"), 4, &of_broker));
+        let own = [&[(session, "50000", 8)], &of_broker[..]].concat();
+        assert_eq!(rows(&image, 32, "configured", &[session]), row(session, Some("50000"), 8, &own));
+    }
+
+    #[test]
+    fn loggers_have_levels() {
+        let image = image();
+        assert_eq!(rows(&image, 8, "1", &["root", "bogus"]), row("root", Some("INFO"), 6, &[]));
+        assert_eq!(rows(&image, 8, "1", &[]).len(), loggers().all().len());
     }
 
     #[test]
@@ -313,7 +388,7 @@ mod tests {
                 resource(4, "1", Some(vec!["log.cleanup.policy", "log.retention.hours"])),
             ])
         };
-        let answer = answer(&request, &image, &texts);
+        let answer = answer(&request, &image, &loggers(), &texts);
         let configs: Vec<_> = answer.results.iter().flat_map(|result| &result.configs).collect();
         let brief: Vec<_> = configs.iter().map(|it| (it.name, it.read_only, it.config_type)).collect();
         assert_eq!(
@@ -339,13 +414,13 @@ mod tests {
         ];
         let resources = cases.iter().map(|(kind, name, ..)| resource(*kind, name, None));
         let request_of = request(resources.collect());
-        let described = answer(&request_of, &image, &texts);
+        let described = answer(&request_of, &image, &loggers(), &texts);
         for ((kind, name, code, sentence), result) in cases.iter().zip(&described.results) {
             assert_eq!((result.error_code, result.error_message), (*code, Some(*sentence)), "{kind} {name}");
             assert_eq!((result.resource_type, result.resource_name, result.configs.len()), (*kind, *name, 0));
         }
         let unknown = request(vec![resource(2, "plain", None), resource(3, "x", None)]);
-        let answer = answer(&unknown, &image, &texts);
+        let answer = answer(&unknown, &image, &loggers(), &texts);
         assert!(answer.results.iter().all(|result| result.error_code == 42 && result.configs.is_empty()));
     }
 }

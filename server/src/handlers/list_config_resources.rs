@@ -1,6 +1,7 @@
 //! ListConfigResources (key 74), versions 0 and 1: what has configurations (KIP-1142).
 //!
-//! - All topics, this broker and its loggers. Nothing is kept of client metrics, which is all that version 0 asks for.
+//! - All topics, this broker and its loggers, and the groups that have configurations of their own. Nothing is kept of
+//!   client metrics, which is all that version 0 asks for.
 //! - Owner core: any.
 
 use wire::error::ErrorCode;
@@ -8,10 +9,10 @@ use wire::messages::ListConfigResourcesRequest;
 use wire::messages::list_config_resources_response::{ConfigResource, ListConfigResourcesResponse};
 
 use super::admin::Texts;
-use super::describe_configs::{RESOURCE_BROKER_LOGGER, RESOURCE_CLIENT_METRICS, RESOURCE_GROUP};
+use super::describe_configs::{RESOURCE_BROKER_LOGGER, RESOURCE_CLIENT_METRICS};
 use crate::api::{Request, RequestError};
 use crate::connection::responses::Reply;
-use crate::image::{Image, RESOURCE_BROKER, RESOURCE_TOPIC};
+use crate::image::{Image, RESOURCE_BROKER, RESOURCE_GROUP, RESOURCE_TOPIC};
 use crate::shard::Shard;
 
 /// Answers a request.
@@ -49,6 +50,7 @@ pub fn answer<'a>(
             RESOURCE_BROKER | RESOURCE_BROKER_LOGGER => {
                 image.brokers().keys().for_each(|id| add(texts.push_get(id.to_string())));
             }
+            RESOURCE_GROUP => image.configured_groups().keys().for_each(|group| add(group)),
             _ => {}
         }
     }
@@ -76,10 +78,10 @@ mod tests {
         let row = |kind, name: &str| (kind, name.to_owned());
         let topics = ["__consumer_offsets", "configured", "dot.ted", "plain"].map(|name| row(2, name));
         assert_eq!(listed(1, &[2]), (0, topics.to_vec()));
-        let all: Vec<_> = topics.into_iter().chain([row(4, "1"), row(8, "1")]).collect();
+        let all: Vec<_> = topics.into_iter().chain([row(4, "1"), row(8, "1"), row(32, "configured")]).collect();
         assert_eq!(listed(1, &[]), (0, all));
         assert_eq!(listed(0, &[]), (0, vec![]));
-        assert_eq!(listed(1, &[16, 32]), (0, vec![]));
+        assert_eq!(listed(1, &[16, 32]), (0, vec![row(32, "configured")]));
         assert_eq!(listed(1, &[2, 3]), (35, vec![]));
     }
 }

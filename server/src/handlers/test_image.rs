@@ -19,7 +19,7 @@ pub(crate) fn id(n: u8) -> Uuid {
 }
 
 /// Broker 1 with the topics `configured` (1), `dot.ted` (2), `plain` (3, with 3 partitions) and `__consumer_offsets`
-/// (4).
+/// (4). The group `configured` has a session timeout of its own.
 pub(crate) fn image() -> Image {
     image_with(&[], &[])
 }
@@ -49,6 +49,10 @@ pub(crate) fn image_with(fixed: &[(&str, &str)], all_brokers: &[(&str, &str)]) -
         Action::SetConfigs {
             target: ConfigTarget::AllBrokers,
             changes: all_brokers.iter().map(|(key, value)| ((*key).to_owned(), Some((*value).to_owned()))).collect(),
+        },
+        Action::SetConfigs {
+            target: ConfigTarget::Group("configured".to_owned()),
+            changes: vec![("consumer.session.timeout.ms".to_owned(), Some(" 50000".to_owned()))],
         },
     ];
     let empty = Image::new("cluster-id", 1, 2, Arc::new(configs(fixed)));

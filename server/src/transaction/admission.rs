@@ -10,7 +10,6 @@ use wire::error::ErrorCode;
 use super::machine::{Intent, Join};
 use super::service;
 use super::state::{ClientVersion, Partition, Producer};
-use crate::services::Services;
 use crate::shard::Shard;
 
 /// Who writes what.
@@ -47,7 +46,7 @@ pub async fn admit(
     let verify = || shard.store().verify_transaction(slot, producer.id, producer.epoch, first_sequence, adds);
     loop {
         let Some(guard) = verify().map_err(Refused::Store)? else { return Ok(None) };
-        let is_asked = adds || Services::of(shard).options.coordinators.transactions.verifies_partitions;
+        let is_asked = adds || shard.image().live().verifies_partitions;
         if is_asked {
             let join = Join {
                 transactional_id: writer.transactional_id.clone(),

@@ -55,7 +55,7 @@ impl World {
 
     pub(super) fn with(options: GroupOptions) -> World {
         let image = image(&[(TOPIC, 1)]);
-        let mut groups = Groups::new(options, CoordinatorOptions::default().consumer_groups);
+        let mut groups = Groups::new(options);
         let now = Now { ms: 1_000, unix_ms: 1_700_000_000_000 };
         let mut effects = Effects::default();
         groups.loaded(&image, now, &mut effects);
@@ -75,7 +75,7 @@ impl World {
 
     /// Replays the log into a new state. Whoever waits for an answer waits no more.
     pub(super) fn restart(&mut self) {
-        self.groups = Groups::new(self.options, CoordinatorOptions::default().consumer_groups);
+        self.groups = Groups::new(self.options);
         for (offset, entry) in (0..).zip(&self.log) {
             match entry {
                 Entry::Record(LogRecord { key, value }, producer, timestamp_ms) => {

@@ -89,6 +89,8 @@ pub(crate) fn new_disk() -> Disk {
 struct Summary {
     topics: BTreeMap<String, (Uuid, usize, Configs)>,
     defaults: Configs,
+    own: Configs,
+    groups: BTreeMap<String, Configs>,
     next_producer_id: i64,
     features: BTreeMap<String, i16>,
 }
@@ -100,6 +102,8 @@ impl Summary {
         Summary {
             topics: image.topics().map(topic).collect(),
             defaults: image.layers().dynamic_default.clone(),
+            own: image.layers().dynamic_broker.clone(),
+            groups: image.configured_groups().clone(),
             next_producer_id: image.next_producer_id(),
             features: image.features().clone(),
         }
@@ -137,6 +141,8 @@ fn decisions() -> Vec<Vec<Action>> {
         vec![Action::ReserveProducerIds { next: 1000 }],
         vec![set(ConfigTarget::AllBrokers, "log.segment.bytes", Some("2000000"))],
         vec![Action::DeleteTopic { id: id(4) }, create("d", 5, 2)],
+        vec![set(ConfigTarget::Group("g".to_owned()), "consumer.session.timeout.ms", Some("50000"))],
+        vec![set(ConfigTarget::Broker("1".to_owned()), "max.connections", Some("5"))],
     ]
 }
 

@@ -46,6 +46,7 @@ use crate::loggers::{Level, Loggers};
 use crate::services::{ServiceOptions, Services};
 use crate::shard::{Shard, ShardOptions};
 
+mod configs;
 mod legacy;
 mod transactions;
 

@@ -63,7 +63,16 @@ type Fault = (Option<ErrorCode>, Option<String>);
 fn fault(code: i16, message: Option<&str>) -> Fault {
     let code = ErrorCode::from_code(code);
     let message = message.filter(|message| !message.is_empty() && !code.is_some_and(|code| OWN_WORDS.contains(&code)));
-    (code, message.map(str::to_owned))
+    (code, message.map(|message| sentence(message).to_owned()))
+}
+
+/// A message without the Java around it: the exception that another one wraps, and what Java says of a text's indexes.
+fn sentence(message: &str) -> &str {
+    let wrapped = message.strip_prefix("Invalid value org.apache.kafka.common.config.ConfigException: ");
+    let wrapped = wrapped.and_then(|it| it.strip_suffix(" for configuration Invalid dynamic configuration"));
+    let message = wrapped.unwrap_or(message);
+    let parsed = "Error parsing configuration property";
+    message.split_once("': ").filter(|(before, _)| before.starts_with(parsed)).map_or(message, |(before, _)| before)
 }
 
 fn ask<'a, 'b, R: wire::Message<'a>>(connection: &mut Connection, api: ApiKey, version: i16, request: &R) -> Vec<u8> {
@@ -313,7 +322,8 @@ fn growth(pair: &mut Pair) {
     pair.same("Metadata after growth", |connection| metadata(connection, 13, Some(&["three", "default"]), false));
 }
 
-type Config = (Option<String>, i8, i8, Vec<(String, Option<String>, i8)>);
+/// The value, where it comes from, its type, whether it may not be changed, and its synonyms.
+type Config = (Option<String>, i8, i8, bool, Vec<(String, Option<String>, i8)>);
 
 fn configs(
     connection: &mut Connection,
@@ -331,9 +341,44 @@ fn configs(
     let config = |it: &describe_configs_response::DescribeConfigsResourceResult<'_>| {
         let value = |value: Option<&str>| value.map(str::to_owned);
         let synonyms = it.synonyms.iter().map(|it| (it.name.to_owned(), value(it.value), it.source)).collect();
-        (it.name.to_owned(), (value(it.value), it.config_source, it.config_type, synonyms))
+        (it.name.to_owned(), (value(it.value), it.config_source, it.config_type, it.read_only, synonyms))
     };
     (fault(result.error_code, result.error_message), result.configs.iter().map(config).collect())
+}
+
+/// Key, operation, value.
+type Change = (&'static str, i8, Option<&'static str>);
+
+fn alter(connection: &mut Connection, kind: i8, name: &str, changes: &[Change], validate_only: bool) -> (Fault, i8) {
+    let config = |it: &Change| AlterableConfig { name: it.0, config_operation: it.1, value: it.2 };
+    let resource = incremental_alter_configs_request::AlterConfigsResource {
+        resource_type: kind,
+        resource_name: name,
+        configs: changes.iter().map(config).collect(),
+    };
+    let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only };
+    let answer = ask(connection, ApiKey::IncrementalAlterConfigs, 1, &request);
+    let answer: IncrementalAlterConfigsResponse<'_> = decode(&answer, 1).expect("an answer");
+    let result = &answer.responses[0];
+    assert_eq!(result.resource_name, name);
+    (fault(result.error_code, result.error_message), result.resource_type)
+}
+
+/// Replaces all configurations of a resource.
+fn replace(
+    connection: &mut Connection,
+    kind: i8,
+    name: &str,
+    values: &[(&'static str, Option<&'static str>)],
+) -> Fault {
+    let config =
+        |it: &(&'static str, Option<&'static str>)| alter_configs_request::AlterableConfig { name: it.0, value: it.1 };
+    let resource =
+        AlterConfigsResource { resource_type: kind, resource_name: name, configs: values.iter().map(config).collect() };
+    let request = AlterConfigsRequest { resources: vec![resource], validate_only: false };
+    let answer = ask(connection, ApiKey::AlterConfigs, 2, &request);
+    let answer: AlterConfigsResponse<'_> = decode(&answer, 2).expect("an answer");
+    fault(answer.responses[0].error_code, answer.responses[0].error_message)
 }
 
 fn configurations(pair: &mut Pair) {
@@ -353,7 +398,6 @@ fn configurations(pair: &mut Pair) {
     for kind in [0, 3] {
         pair.same("configurations of nothing known", |connection| configs(connection, kind, "x", None).0.0);
     }
-    type Change = (&'static str, i8, Option<&'static str>);
     let steps: Vec<(i8, &str, Vec<Change>)> = vec![
         (2, "three", vec![("retention.ms", 0, Some("1000")), ("cleanup.policy", 2, Some("compact"))]),
         (2, "three", vec![("cleanup.policy", 3, Some("delete"))]),
@@ -384,19 +428,7 @@ fn configurations(pair: &mut Pair) {
     ];
     for (kind, name, changes) in &steps {
         let what = format!("{kind} {name:?} {changes:?}");
-        pair.once(&what, |connection| {
-            let config = |it: &Change| AlterableConfig { name: it.0, config_operation: it.1, value: it.2 };
-            let resource = incremental_alter_configs_request::AlterConfigsResource {
-                resource_type: *kind,
-                resource_name: name,
-                configs: changes.iter().map(config).collect(),
-            };
-            let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
-            let answer = ask(connection, ApiKey::IncrementalAlterConfigs, 1, &request);
-            let answer: IncrementalAlterConfigsResponse<'_> = decode(&answer, 1).expect("an answer");
-            let result = &answer.responses[0];
-            (fault(result.error_code, result.error_message), result.resource_type, result.resource_name.to_owned())
-        });
+        pair.once(&what, |connection| alter(connection, *kind, name, changes, false));
         pair.same(&format!("configurations after {what}"), |connection| of_topic(connection, "three"));
         pair.same(&format!("broker configurations after {what}"), |connection| {
             configs(connection, 4, "1", Some(vec!["log.retention.ms", "log.segment.bytes", "log.cleanup.policy"]))
@@ -409,23 +441,218 @@ fn configurations(pair: &mut Pair) {
         ("three", vec![("bogus", Some("1"))]),
         ("nope", vec![("retention.ms", Some("1"))]),
     ] {
-        pair.once(&format!("AlterConfigs {name} {values:?}"), |connection| {
-            let config = |it: &(&'static str, Option<&'static str>)| alter_configs_request::AlterableConfig {
-                name: it.0,
-                value: it.1,
-            };
-            let resource = AlterConfigsResource {
-                resource_type: 2,
-                resource_name: name,
-                configs: values.iter().map(config).collect(),
-            };
-            let request = AlterConfigsRequest { resources: vec![resource], validate_only: false };
-            let answer = ask(connection, ApiKey::AlterConfigs, 2, &request);
-            let answer: AlterConfigsResponse<'_> = decode(&answer, 2).expect("an answer");
-            fault(answer.responses[0].error_code, answer.responses[0].error_message)
-        });
+        pair.once(&format!("AlterConfigs {name} {values:?}"), |connection| replace(connection, 2, name, &values));
         pair.same("configurations after AlterConfigs", |connection| of_topic(connection, "three"));
     }
+}
+
+/// Settings of brokers that may be changed while they run, beside the defaults of topics.
+const LIVE: &[&str] = &[
+    "group.consumer.assignment.interval.ms",
+    "max.connection.creation.rate",
+    "max.connections",
+    "max.connections.per.ip",
+    "max.connections.per.ip.overrides",
+    "transaction.partition.verification.enable",
+];
+
+fn live_settings(pair: &mut Pair) {
+    const INTERVAL: &str = "group.consumer.assignment.interval.ms";
+    const OVERRIDES: &str = "max.connections.per.ip.overrides";
+    const VERIFIES: &str = "transaction.partition.verification.enable";
+    let steps: Vec<(&str, Vec<Change>)> = vec![
+        ("1", vec![("max.connections", 0, Some("500"))]),
+        ("1", vec![("max.connections", 0, Some("0"))]),
+        ("1", vec![("max.connections", 0, Some("-1"))]),
+        ("1", vec![("max.connections", 0, Some("x"))]),
+        ("1", vec![("max.connections", 2, Some("1"))]),
+        ("1", vec![("max.connections", 0, Some("5")), ("node.id", 0, Some("2"))]),
+        ("", vec![("max.connections", 0, Some("400"))]),
+        ("1", vec![("max.connections", 1, None)]),
+        ("1", vec![("max.connection.creation.rate", 0, Some("0"))]),
+        ("1", vec![("max.connection.creation.rate", 0, Some("10000"))]),
+        ("1", vec![("max.connections.per.ip", 0, Some("0"))]),
+        ("1", vec![("max.connections.per.ip", 0, Some("0")), (OVERRIDES, 0, Some("127.0.0.1:300,::1:7"))]),
+        ("1", vec![(OVERRIDES, 1, None)]),
+        ("1", vec![(OVERRIDES, 1, None), ("max.connections.per.ip", 1, None)]),
+        ("1", vec![(OVERRIDES, 0, Some("a b:5"))]),
+        ("1", vec![(OVERRIDES, 0, Some("127.0.0.1"))]),
+        ("1", vec![(OVERRIDES, 0, Some("127.0.0.1:x"))]),
+        ("1", vec![(OVERRIDES, 3, Some("127.0.0.1:5"))]),
+        ("1", vec![("bogus", 2, Some("5"))]),
+        ("1", vec![(INTERVAL, 0, Some("20000"))]),
+        ("1", vec![(INTERVAL, 0, Some("500"))]),
+        // It counts for nobody while the broker has its own, which may not go then.
+        ("", vec![(INTERVAL, 0, Some("20000"))]),
+        ("1", vec![(INTERVAL, 1, None)]),
+        ("", vec![(INTERVAL, 0, Some("700"))]),
+        ("1", vec![(INTERVAL, 1, None)]),
+        ("1", vec![(VERIFIES, 0, Some("maybe"))]),
+        ("", vec![(VERIFIES, 0, Some("false"))]),
+        ("1", vec![("advertised.listeners", 0, Some("PLAINTEXT://127.0.0.1:9"))]),
+        ("", vec![("group.consumer.max.assignment.interval.ms", 0, Some("9"))]),
+    ];
+    for (name, changes) in &steps {
+        let what = format!("broker {name:?} {changes:?}");
+        pair.once(&format!("validation of {what}"), |connection| alter(connection, 4, name, changes, true));
+        pair.once(&what, |connection| alter(connection, 4, name, changes, false));
+        pair.same(&format!("configurations of the broker after {what}"), |connection| {
+            configs(connection, 4, "1", Some(LIVE.to_vec()))
+        });
+        pair.same(&format!("configurations of all brokers after {what}"), |connection| {
+            configs(connection, 4, "", Some(LIVE.to_vec()))
+        });
+    }
+}
+
+fn groups(pair: &mut Pair) {
+    const ASSIGNMENT: &str = "consumer.assignment.interval.ms";
+    const HEARTBEAT: &str = "consumer.heartbeat.interval.ms";
+    const SESSION: &str = "consumer.session.timeout.ms";
+    let set = |key, value| vec![(key, 0, Some(value))];
+    let steps: Vec<(&str, Vec<Change>)> = vec![
+        ("g", set(SESSION, "50000")),
+        ("g", set(SESSION, "44999")),
+        ("g", set(SESSION, "60001")),
+        ("g", set(SESSION, "0")),
+        ("g", set(SESSION, "x")),
+        ("g", set(SESSION, "")),
+        ("g", set(HEARTBEAT, "4999")),
+        ("g", set(HEARTBEAT, "15001")),
+        ("g", set(HEARTBEAT, "6000")),
+        ("g", set(ASSIGNMENT, "15001")),
+        ("g", set(ASSIGNMENT, "-1")),
+        ("g", set(ASSIGNMENT, "500")),
+        ("g", set("bogus", "1")),
+        ("g", set("consumer.assignor.offload.enable", "true")),
+        ("g", vec![("bogus", 1, None)]),
+        ("g", vec![("bogus", 2, Some("1"))]),
+        ("g", vec![(SESSION, 3, Some("1"))]),
+        ("g", vec![(SESSION, 0, None)]),
+        ("g", vec![(SESSION, 0, Some("55000")), ("bogus", 0, Some("1"))]),
+        ("", set(SESSION, "50000")),
+        ("a group, with spaces", set(HEARTBEAT, "7000")),
+        ("g", vec![(SESSION, 1, None), (ASSIGNMENT, 1, None)]),
+        ("a group, with spaces", vec![(HEARTBEAT, 1, None)]),
+    ];
+    let of_group = |connection: &mut Connection, name: &str| {
+        let mut found = configs(connection, 32, name, None);
+        // Nothing here would act on these.
+        found.1.retain(|key, _| !key.starts_with("share.") && !key.starts_with("streams."));
+        found
+    };
+    for (name, changes) in &steps {
+        let what = format!("group {name:?} {changes:?}");
+        pair.once(&format!("validation of {what}"), |connection| alter(connection, 32, name, changes, true));
+        pair.once(&what, |connection| alter(connection, 32, name, changes, false));
+        pair.same(&format!("configurations after {what}"), |connection| of_group(connection, "g"));
+        pair.same(&format!("groups with configurations after {what}"), |connection| resources(connection, 1, &[32]));
+    }
+    for key in ["share.session.timeout.ms", "streams.session.timeout.ms"] {
+        let refused = alter(&mut pair.weir, 32, "g", &set(key, "50000"), false);
+        let sentence = format!("Unknown group config name: {key}");
+        assert_eq!(refused.0, (Some(ErrorCode::InvalidConfig), Some(sentence)));
+    }
+    // The interval that members are told is the group's own, once Kafka's coordinator has loaded.
+    pair.same("coordinator", |connection| {
+        let request = FindCoordinatorRequest { coordinator_keys: vec!["g"], ..FindCoordinatorRequest::default() };
+        let answer = ask(connection, ApiKey::FindCoordinator, 4, &request);
+        let answer: FindCoordinatorResponse<'_> = decode(&answer, 4).expect("an answer");
+        answer.coordinators[0].error_code == 0
+    });
+    for group_id in ["g", "other"] {
+        pair.same(&format!("heartbeat in {group_id}"), |connection| {
+            let request = ConsumerGroupHeartbeatRequest {
+                group_id,
+                member_id: "member",
+                rebalance_timeout_ms: 30_000,
+                subscribed_topic_names: Some(vec!["three"]),
+                topic_partitions: Some(Vec::new()),
+                ..ConsumerGroupHeartbeatRequest::default()
+            };
+            let answer = ask(connection, ApiKey::ConsumerGroupHeartbeat, 1, &request);
+            let answer: ConsumerGroupHeartbeatResponse<'_> = decode(&answer, 1).expect("an answer");
+            (answer.error_code, answer.heartbeat_interval_ms)
+        });
+    }
+    for (name, values) in [("g", vec![(SESSION, Some("50000"))]), ("g", vec![("bogus", Some("1"))]), ("g", vec![])] {
+        pair.once(&format!("AlterConfigs of group {values:?}"), |connection| replace(connection, 32, name, &values));
+        pair.same("configurations after AlterConfigs", |connection| of_group(connection, "g"));
+    }
+}
+
+fn resources(connection: &mut Connection, version: i16, kinds: &[i8]) -> (i16, BTreeSet<(i8, String)>) {
+    let request = ListConfigResourcesRequest { resource_types: kinds.to_vec() };
+    let answer = ask(connection, ApiKey::ListConfigResources, version, &request);
+    let answer: ListConfigResourcesResponse<'_> = decode(&answer, version).expect("an answer");
+    let resource =
+        |it: &list_config_resources_response::ConfigResource<'_>| (it.resource_type, it.resource_name.to_owned());
+    (answer.error_code, answer.config_resources.iter().map(resource).collect())
+}
+
+fn loggers(pair: &mut Pair) {
+    let set = |level| vec![("root", 0, Some(level))];
+    let steps: Vec<(&str, Vec<Change>)> = vec![
+        ("1", set("WARN")),
+        ("1", set("FATAL")),
+        ("1", set("warn")),
+        ("1", set("OFF")),
+        ("1", set("")),
+        ("1", vec![("root", 0, None)]),
+        ("1", vec![("root", 1, None)]),
+        ("1", vec![("root", 2, Some("INFO"))]),
+        ("1", vec![("root", 3, Some("INFO"))]),
+        ("1", vec![("bogus", 0, Some("INFO"))]),
+        ("1", vec![("bogus", 1, None)]),
+        ("1", vec![("root", 0, Some("INFO")), ("bogus", 0, Some("INFO"))]),
+        ("1", vec![("root", 0, Some("INFO")), ("root", 0, Some("WARN"))]),
+        ("1", vec![]),
+        ("7", set("WARN")),
+        ("x", set("WARN")),
+        ("", set("WARN")),
+        ("1", set("INFO")),
+    ];
+    for (name, changes) in &steps {
+        let what = format!("loggers of {name:?} {changes:?}");
+        pair.once(&format!("validation of {what}"), |connection| alter(connection, 8, name, changes, true));
+        pair.once(&what, |connection| alter(connection, 8, name, changes, false));
+        pair.same(&format!("root after {what}"), |connection| configs(connection, 8, "1", Some(vec!["root"])));
+    }
+    pair.once("AlterConfigs of loggers", |connection| replace(connection, 8, "1", &[("root", Some("WARN"))]));
+    // The other loggers are each broker's own.
+    let described = |connection: &mut Connection| configs(connection, 8, "1", None).1;
+    let (of_weir, of_kafka) = (described(&mut pair.weir), described(&mut pair.kafka));
+    let forms = |loggers: &BTreeMap<String, Config>| -> BTreeSet<Config> { loggers.values().cloned().collect() };
+    assert_eq!(forms(&of_weir), forms(&of_kafka));
+    for (connection, loggers) in [(&mut pair.weir, of_weir), (&mut pair.kafka, of_kafka)] {
+        let logger: &'static str = loggers.keys().find(|name| *name != "root").expect("a logger").clone().leak();
+        let level = |connection: &mut Connection| configs(connection, 8, "1", Some(vec![logger])).1[logger].0.clone();
+        for (operation, given, then) in [(0, Some("TRACE"), "TRACE"), (1, None, "INFO")] {
+            assert_eq!(alter(connection, 8, "1", &[(logger, operation, given)], false).0.0, Some(ErrorCode::None));
+            assert_eq!(level(connection).as_deref(), Some(then));
+        }
+    }
+    for (version, kinds) in [(1, &[4, 8][..]), (1, &[8]), (1, &[16]), (1, &[3]), (0, &[])] {
+        pair.same(&format!("resources {kinds:?}"), |connection| resources(connection, version, kinds));
+    }
+}
+
+/// What was set is there after a restart, but for the levels of loggers.
+fn restarts(pair: &mut Pair, weir: &mut Broker) {
+    let set = [(4, "1", "max.connections", "300"), (4, "", "max.connections.per.ip", "200")];
+    for (kind, name, key, value) in set.into_iter().chain([(32, "kept", "consumer.session.timeout.ms", "50000")]) {
+        assert_eq!(alter(&mut pair.weir, kind, name, &[(key, 0, Some(value))], false).0.0, Some(ErrorCode::None));
+    }
+    assert_eq!(alter(&mut pair.weir, 8, "1", &[("root", 0, Some("WARN"))], false).0.0, Some(ErrorCode::None));
+    let see = |connection: &mut Connection| {
+        let of_brokers = ["1", ""].map(|name| configs(connection, 4, name, Some(LIVE.to_vec())));
+        (of_brokers, configs(connection, 32, "kept", None))
+    };
+    let before = see(&mut pair.weir);
+    weir.restart();
+    pair.weir = Connection::open(&weir.bootstrap()).expect("a connection");
+    assert_eq!(see(&mut pair.weir), before);
+    assert_eq!(configs(&mut pair.weir, 8, "1", Some(vec!["root"])).1["root"].0.as_deref(), Some("INFO"));
 }
 
 fn deletions(pair: &mut Pair) {
@@ -473,7 +700,7 @@ fn deletions(pair: &mut Pair) {
 fn admin_apis_answer_as_kafkas_do() {
     let _machine = cache::whole_machine();
     let suite = harness::suite!();
-    let weir = Broker::start_peer(Peer::Weir, &suite, "parity-weir", &[]);
+    let mut weir = Broker::start_peer(Peer::Weir, &suite, "parity-weir", &[]);
     let kafka = Broker::start_peer(Peer::Kafka, &suite, "parity-kafka", &[]);
     let open = |broker: &Broker| Connection::open(&broker.bootstrap()).expect("a connection");
     let mut pair = Pair { weir: open(&weir), kafka: open(&kafka) };
@@ -481,17 +708,33 @@ fn admin_apis_answer_as_kafkas_do() {
     descriptions(&mut pair);
     growth(&mut pair);
     configurations(&mut pair);
+    live_settings(&mut pair);
+    groups(&mut pair);
+    loggers(&mut pair);
     deletions(&mut pair);
+    restarts(&mut pair, &mut weir);
 }
 
 /// Every public key of Kafka's broker stands in one of Weir's tables, and where it is a setting of Weir it has Kafka's
-/// default and type.
+/// default and type, and may be changed while the broker runs where Kafka can and it is not named here.
 #[test]
 #[ignore = "starts Apache Kafka"]
 fn broker_keys_are_kafkas() {
     /// Settings whose default is another than Kafka's: Weir listens on loopback until told otherwise, keeps its data
     /// beside it, and has a number without being told one.
     const OTHER_DEFAULTS: &[&str] = &["listeners", "log.dir", "log.dirs", "node.id", "broker.id"];
+    /// Settings that Kafka can change while it runs: memory that is shared out at the start, times of the store, and what
+    /// clients connect to.
+    const FIXED: &[&str] = &[
+        "listener.security.protocol.map",
+        "listeners",
+        "log.cleaner.backoff.ms",
+        "log.cleaner.dedupe.buffer.size",
+        "log.cleaner.io.buffer.load.factor",
+        "log.cleaner.io.buffer.size",
+        "log.cleaner.io.max.bytes.per.second",
+        "producer.id.expiration.ms",
+    ];
     /// Keys that Kafka reads and does not describe: its code defines them as internal.
     const INTERNAL: &[&str] = &["group.consumer.regex.refresh.interval.ms"];
     let _machine = cache::whole_machine();
@@ -501,13 +744,20 @@ fn broker_keys_are_kafkas() {
     let (_, keys) = configs(&mut connection, 4, "1", None);
     assert!(keys.len() > 200, "Kafka has described only {} keys", keys.len());
     let mut wrong = BTreeSet::new();
-    for (key, (_, _, kind, synonyms)) in &keys {
+    let mut fixed = BTreeSet::new();
+    for (key, (_, _, kind, read_only, synonyms)) in &keys {
         let Some(setting) = settings::find(key) else {
             if treatment(key).is_none() {
                 wrong.insert(format!("{key} is in no table"));
             }
             continue;
         };
+        if !setting.dynamic && !read_only {
+            fixed.insert(key.as_str());
+        }
+        if setting.dynamic && *read_only {
+            wrong.insert(format!("{key} cannot be changed in Kafka"));
+        }
         let default = synonyms.iter().find(|(name, _, source)| name == key && *source == 5);
         let default = default.and_then(|(_, value, _)| value.clone());
         if setting.kind.protocol_type() != *kind {
@@ -518,6 +768,7 @@ fn broker_keys_are_kafkas() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+    assert_eq!(fixed, FIXED.iter().copied().collect(), "what Kafka can change and Weir cannot");
     let ours = settings::SETTINGS.iter().filter(|setting| setting.is_kafkas);
     let unknown: Vec<_> = ours.filter(|setting| !keys.contains_key(setting.name)).map(|setting| setting.name).collect();
     assert_eq!(unknown, INTERNAL, "what Kafka does not describe");

@@ -360,8 +360,8 @@ fn list(
     let Some(kind) = kind else {
         let appends = operation == operation::APPEND;
         let sentence = if resource.kind != RESOURCE_BROKER {
-            let what = if appends { "APPEND to" } else { "SUBTRACT from" };
-            format!("Can't {what} key {key} because its type is not LIST.")
+            let what = if appends { "APPEND" } else { "SUBTRACT" };
+            format!("Can't {what} to key {key} because its type is not LIST.")
         } else if of_broker.is_none() && kafka_keys::treatment(key).is_none() {
             format!("Unknown config name: {key}")
         } else {
@@ -500,7 +500,7 @@ mod tests {
                 "plain",
                 vec![("bogus", 3, Some("1"))],
                 ErrorCode::InvalidConfig,
-                "Can't SUBTRACT from key bogus because its type is not LIST.",
+                "Can't SUBTRACT to key bogus because its type is not LIST.",
             ),
             (2, "plain", vec![("retention.ms", 7, Some("1"))], ErrorCode::InvalidRequest, "Unknown operation type 7"),
             (

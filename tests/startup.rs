@@ -14,10 +14,12 @@ use wire::api::ApiKey;
 use wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use wire::messages::delete_topics_request::DeleteTopicState;
 use wire::messages::describe_configs_request::DescribeConfigsResource;
+use wire::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use wire::messages::metadata_request::MetadataRequestTopic;
 use wire::messages::{
     CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse, DescribeConfigsRequest,
-    DescribeConfigsResponse, InitProducerIdRequest, InitProducerIdResponse, MetadataRequest, MetadataResponse,
+    DescribeConfigsResponse, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse, InitProducerIdRequest,
+    InitProducerIdResponse, MetadataRequest, MetadataResponse,
 };
 use wire::{Message, Reader};
 
@@ -127,6 +129,33 @@ impl Drop for Broker {
 
 fn decode<'a, M: Message<'a>>(bytes: &'a [u8], version: i16) -> M {
     M::decode(&mut Reader::new(bytes), version).expect("an answer of that form")
+}
+
+#[test]
+fn loggers_say_what_they_are_asked_to_while_the_broker_runs() {
+    let place = place();
+    let broker = Broker::start(place.path(), &["--log-level", "error"]);
+    let set = |logger: &str, level: &str| {
+        let config = AlterableConfig { name: logger, config_operation: 0, value: Some(level) };
+        let resource = AlterConfigsResource { resource_type: 8, resource_name: "1", configs: vec![config] };
+        let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
+        let answer = broker.ask(ApiKey::IncrementalAlterConfigs, 1, &request);
+        let answer: IncrementalAlterConfigsResponse<'_> = decode(&answer, 1);
+        assert_eq!(answer.responses[0].error_code, 0, "{logger}={level}");
+    };
+    // Each is told of at the level of warnings, by the levels before it.
+    set("server::connection", "INFO");
+    set("server::loggers", "WARN");
+    set("server::listener", "INFO");
+    set("server::loggers", "FATAL");
+    set("server::broker", "INFO");
+    set("root", "TRACE");
+    set("server::assembly", "INFO");
+    assert_eq!(broker.stop(Signal::TERM), Some(0));
+    let log = fs::read_to_string(place.path().join("log")).expect("a log");
+    let said: Vec<&str> = log.lines().filter_map(|line| line.split_once(" the log level of ").map(|it| it.1)).collect();
+    assert_eq!(said, ["server::listener is set to INFO", "server::loggers is set to FATAL"], "{log}");
+    assert!(!log.contains("ready") && log.contains("stopped, everything is on disk"), "{log}");
 }
 
 #[test]

@@ -18,6 +18,7 @@ pub fn markdown() -> String {
         let _ = writeln!(out, "| {} | {} | {} | {older} |", api.key, api.key.key(), range(api.min, api.max));
     }
     out.push_str(OLD_CLIENTS);
+    out.push_str(CONFIGURATIONS);
     out.push_str("\n## Not served\n\nWhat a broker of Apache Kafka 4.3 serves beside these:\n\n");
     for key in ApiKey::ALL.iter().filter(|key| key.info().on_broker && api::find(**key).is_none()) {
         let info = key.info();
@@ -55,6 +56,21 @@ magic 2 alone, so records are converted on their way in and out, in the same cod
 - Version 0 of ListOffsets takes the newest timestamp of a segment for the time at which its file was written.
 
 Clients that ask for no ApiVersions, such as those of Kafka 0.9, are served all the same.
+";
+
+const CONFIGURATIONS: &str = "
+## Configurations
+
+What can be described and changed is in `docs/configuration.md`. Where it is less than with Apache Kafka, the refusal is the one
+that Kafka has for what it does not know or cannot change:
+
+- A setting of the broker that is fixed at the start, or that nothing would act on, is not stored: INVALID_REQUEST, `Cannot
+  update these configs dynamically`. Kafka stores keys that it does not know.
+- Groups have the configurations of the consumer protocol. Those of share and streams groups are unknown: INVALID_CONFIG.
+- Client metrics (resource type 16) are not collected, so there are no subscriptions: INVALID_REQUEST.
+- Quotas of users, clients and addresses are not served. Their APIs are not advertised, and `kafka-configs` says so:
+  `The node does not support DESCRIBE_CLIENT_QUOTAS`.
+- Loggers are modules of Weir, with names such as `server::controller`.
 ";
 
 #[cfg(test)]

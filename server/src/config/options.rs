@@ -620,6 +620,11 @@ mod tests {
                 &[("memory", "134217728")],
                 OptionsError::TooLittleMemory { asked: 128 << 20, cores: 4, needed: 160 << 20 },
             ),
+            (
+                &[("max.connections.per.ip.overrides", "host:1")],
+                OptionsError::BadOverrides(text("max.connections.per.ip.overrides contains invalid addresses : host")),
+            ),
+            (&[("max.connections.per.ip", "0")], OptionsError::NobodyMayConnect),
             (&[("memory", "9663676416")], OptionsError::TooMuchMemory { asked: 9 << 30, machine: 8 << 30 }),
         ];
         for (pairs, error) in cases {

@@ -308,7 +308,14 @@ static OWN: &[Row] = &[
         Group::Limits,
         "The largest request, in bytes. A larger one closes its connection.",
     ),
-    live(kafkas("max.connections", NOT_NEGATIVE, "2147483647", Group::Limits, "The most connections at a time.")),
+    live(kafkas(
+        "max.connections",
+        NOT_NEGATIVE,
+        "2147483647",
+        Group::Limits,
+        "The most connections at a time. Others are closed as they come, and so are the quietest ones when a lower number is \
+         set.",
+    )),
     live(kafkas(
         "max.connections.per.ip",
         NOT_NEGATIVE,

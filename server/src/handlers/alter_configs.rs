@@ -413,9 +413,11 @@ fn difference(current: &Configs, next: &Configs) -> Vec<(String, Option<String>)
 mod tests {
     use wire::messages::alter_configs_request;
     use wire::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
+    use wire::records::ConfigRecord;
 
     use super::super::test_image::{image, image_with};
     use super::*;
+    use crate::catalog::Record;
 
     fn resource<'a>(kind: i8, name: &'a str, configs: &[(&'a str, i8, Option<&'a str>)]) -> AlterConfigsResource<'a> {
         let config =
@@ -670,6 +672,22 @@ mod tests {
         assert_eq!(done("configured", &[("consumer.assignment.interval.ms", 0, Some("0"))]), {
             [change("consumer.assignment.interval.ms", Some("0"))]
         });
+    }
+
+    #[test]
+    fn groups_with_configurations_are_bounded() {
+        let mut draft = image().draft();
+        let names: Vec<String> = (1..CONFIGURED_GROUPS).map(|n| format!("group-{n}")).collect();
+        for name in &names {
+            let (resource_type, value) = (RESOURCE_GROUP, Some("50000"));
+            let record =
+                ConfigRecord { resource_type, resource_name: name, name: "consumer.session.timeout.ms", value };
+            draft.apply(&Record::Config(record)).unwrap();
+        }
+        let image = draft.finish();
+        let set = [("consumer.session.timeout.ms", 0, Some("60000"))];
+        assert_eq!(incremental(&image, 32, "one-more", &set).0, ErrorCode::PolicyViolation as i16);
+        assert_eq!(incremental(&image, 32, "group-1", &set).0, 0);
     }
 
     #[test]

@@ -505,6 +505,21 @@ fn live_settings(pair: &mut Pair) {
     }
 }
 
+/// AlterConfigs of a broker: what is not named goes.
+fn replaced_settings(pair: &mut Pair) {
+    for values in [
+        vec![("max.connections", Some("250")), ("log.retention.ms", Some("666666"))],
+        vec![("max.connections", Some("250")), ("node.id", Some("1"))],
+        vec![("max.connections", None)],
+        vec![],
+    ] {
+        pair.once(&format!("AlterConfigs of the broker {values:?}"), |connection| replace(connection, 4, "1", &values));
+        pair.same(&format!("configurations of the broker after AlterConfigs {values:?}"), |connection| {
+            configs(connection, 4, "1", Some([LIVE, &["log.retention.ms", "log.segment.bytes"]].concat()))
+        });
+    }
+}
+
 fn groups(pair: &mut Pair) {
     const ASSIGNMENT: &str = "consumer.assignment.interval.ms";
     const HEARTBEAT: &str = "consumer.heartbeat.interval.ms";
@@ -709,6 +724,7 @@ fn admin_apis_answer_as_kafkas_do() {
     growth(&mut pair);
     configurations(&mut pair);
     live_settings(&mut pair);
+    replaced_settings(&mut pair);
     groups(&mut pair);
     loggers(&mut pair);
     deletions(&mut pair);

@@ -23,7 +23,7 @@ use super::super::state::{ClientVersion, NO_EPOCH, Outcome, Phase};
 use super::*;
 use crate::assembly;
 use crate::broker::tests::{life, new_disk};
-use crate::catalog::Action;
+use crate::catalog::{Action, ConfigTarget};
 use crate::config::topic::Configs;
 use crate::controller::Controller;
 use crate::coordinator::ensure;
@@ -201,6 +201,27 @@ fn by_the_older_protocol_partitions_are_added_before_they_are_written_to() {
         send_batches(&mut client, 11, &[(0, batch(producer, 3, "zombie"))]).await;
         assert_eq!(receive_produced(&mut client, 11).await[0].0, ErrorCode::InvalidProducerEpoch.code());
         assert_eq!(end_by(&mut client, 4, producer, true).await, Err(ErrorCode::ProducerFenced.code()));
+    })
+    .expect("the script ends");
+}
+
+#[test]
+fn whether_partitions_are_verified_may_change_while_the_broker_runs() {
+    let sim = Sim::with_image(SimConfig::default(), &new_disk());
+    life(&sim, Durability::Disk, async |core0, controller| {
+        let mut client = in_a_broker(core0, controller).await;
+        let producer = init_id(&mut client, "pay").await.unwrap();
+        // Two partitions, one on each core.
+        let refused = ErrorCode::TransactionAbortable.code();
+        for (partition, verifies, outcome) in [(0, None, refused), (0, Some("false"), 0), (1, Some("false"), 0)] {
+            let set = Action::SetConfigs {
+                target: ConfigTarget::AllBrokers,
+                changes: vec![("transaction.partition.verification.enable".to_owned(), verifies.map(str::to_owned))],
+            };
+            controller.turn().await.carry_out(vec![set]).await.unwrap();
+            send_batches(&mut client, 11, &[(partition, batch(producer, 0, "not added"))]).await;
+            assert_eq!(receive_produced(&mut client, 11).await[0].0, outcome, "{partition} {verifies:?}");
+        }
     })
     .expect("the script ends");
 }

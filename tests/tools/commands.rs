@@ -57,7 +57,9 @@ pub(crate) const COMMANDS: &[Row] = &[
     ("topics-alter", "", TOPICS, "{} --alter --topic two --partitions 4"),
     ("topics-alter-to-fewer", "", TOPICS, "{} --alter --topic two --partitions 2"),
     // Early, since Kafka answers before its broker has followed.
-    ("configs-broker", "", CONFIGS, "{} --alter --entity-type brokers --entity-name 1 --add-config log.retention.ms=888888"),
+    ("configs-broker", "", CONFIGS, "{} --alter --entity-type brokers --entity-name 1 --add-config log.retention.ms=888888,max.connections=1000"),
+    ("configs-group", "", CONFIGS, "{} --alter --entity-type groups --entity-name g --add-config consumer.session.timeout.ms=50000"),
+    ("configs-logger", "", CONFIGS, "{} --alter --entity-type broker-loggers --entity-name 1 --add-config root=WARN"),
     ("topics-alter-missing", "", TOPICS, "{} --alter --topic missing --partitions 2"),
     ("topics-alter-if-existing", "", TOPICS, "{} --alter --topic missing --partitions 2 --if-exists"),
     ("topics-delete", "", TOPICS, "{} --delete --topic assigned"),
@@ -73,11 +75,23 @@ pub(crate) const COMMANDS: &[Row] = &[
     ("configs-describe-missing", "", CONFIGS, "{} --describe --entity-type topics --entity-name missing"),
     ("configs-delete", "", CONFIGS, "{} --alter --entity-type topics --entity-name one --delete-config cleanup.policy,segment.bytes"),
     ("configs-broker-describe", "", CONFIGS, "{} --describe --entity-type brokers --entity-name 1"),
-    ("configs-broker-delete", "", CONFIGS, "{} --alter --entity-type brokers --entity-name 1 --delete-config log.retention.ms"),
+    ("configs-broker-delete", "", CONFIGS, "{} --alter --entity-type brokers --entity-name 1 --delete-config log.retention.ms,max.connections"),
     ("configs-broker-read-only", "", CONFIGS, "{} --alter --entity-type brokers --entity-name 1 --add-config num.partitions=3"),
     ("configs-all-brokers", "", CONFIGS, "{} --alter --entity-type brokers --entity-default --add-config log.retention.ms=777777"),
     ("configs-all-brokers-describe", "", CONFIGS, "{} --describe --entity-type brokers --entity-default"),
     ("configs-all-brokers-delete", "", CONFIGS, "{} --alter --entity-type brokers --entity-default --delete-config log.retention.ms"),
+    ("configs-group-describe", "", CONFIGS, "{} --describe --entity-type groups --entity-name g"),
+    ("configs-group-describe-all", "", CONFIGS, "{} --describe --all --entity-type groups --entity-name g"),
+    ("configs-group-out-of-bounds", "", CONFIGS, "{} --alter --entity-type groups --entity-name g --add-config consumer.session.timeout.ms=1"),
+    ("configs-group-unknown", "", CONFIGS, "{} --alter --entity-type groups --entity-name g --add-config no.such.setting=1"),
+    ("configs-groups-describe", "", CONFIGS, "{} --describe --entity-type groups"),
+    ("configs-group-delete", "", CONFIGS, "{} --alter --entity-type groups --entity-name g --delete-config consumer.session.timeout.ms"),
+    ("configs-group-describe-missing", "", CONFIGS, "{} --describe --entity-type groups --entity-name missing"),
+    ("configs-logger-badly", "", CONFIGS, "{} --alter --entity-type broker-loggers --entity-name 1 --add-config root=LOUD"),
+    ("configs-logger-unknown", "", CONFIGS, "{} --alter --entity-type broker-loggers --entity-name 1 --add-config no.such.logger=INFO"),
+    ("configs-logger-delete-root", "", CONFIGS, "{} --alter --entity-type broker-loggers --entity-name 1 --delete-config root"),
+    ("configs-client", "", CONFIGS, "{} --alter --entity-type clients --entity-name c --add-config consumer_byte_rate=1000"),
+    ("configs-metrics", "", CONFIGS, "{} --alter --entity-type client-metrics --entity-name m --add-config interval.ms=1000"),
     ("producer", "first\nsecond\nthird\n", PRODUCER, "{} --topic one"),
     ("producer-keyed", "k:v\n", PRODUCER, "{} --topic two --reader-property parse.key=true --reader-property key.separator=:"),
     ("producer-perf", "", "org.apache.kafka.tools.ProducerPerformance", "{} --topic perf --num-records 500 --record-size 100 --throughput -1"),
@@ -193,7 +207,7 @@ pub(crate) const MEASURING: &[&str] = &[
 pub(crate) const LONG_NAMES: &[&str] = &["api-versions", "transactions-producers*"];
 
 /// Lines of Kafka's that are different with Weir: the command, the line, what stands in its place (nothing where it is
-/// missing), and why. `*` is any text that both have, `…` any text that only Kafka has.
+/// missing, or several lines), and why. `*` is any text that both have, `…` any text that only Kafka has.
 pub(crate) const ACCEPTED: &[(&str, &str, &str, &str)] = &[
     ("topics-describe-overridden", "Topic: *\tConfigs: min.insync.replicas=1", "", ELIGIBLE_LEADERS),
     ("topics-describe*", "Topic: *\tConfigs: min.insync.replicas=1", "Topic: *\tConfigs: ", ELIGIBLE_LEADERS),
@@ -205,6 +219,26 @@ pub(crate) const ACCEPTED: &[(&str, &str, &str, &str)] = &[
         ELIGIBLE_LEADERS,
     ),
     ("configs-all-brokers-describe", "  min.insync.replicas=1 …", "", ELIGIBLE_LEADERS),
+    ("configs-group-describe-all", "  share.…", "", NOT_SERVED),
+    ("configs-group-describe-all", "  streams.…", "", NOT_SERVED),
+    ("configs-client", "exit status 0", "exit status 1", NOT_SERVED),
+    (
+        "configs-client",
+        "Completed updating config for client c.",
+        "error: Error while executing config command with args '--bootstrap-server BROKER --alter --entity-type clients --entity-name c --add-config consumer_byte_rate=1000'\n\
+         error: java.util.concurrent.ExecutionException: org.apache.kafka.common.errors.UnsupportedVersionException: The node does not support DESCRIBE_CLIENT_QUOTAS\n\
+         error: Caused by: org.apache.kafka.common.errors.UnsupportedVersionException: The node does not support DESCRIBE_CLIENT_QUOTAS",
+        NOT_SERVED,
+    ),
+    ("configs-metrics", "exit status 0", "exit status 1", NOT_SERVED),
+    (
+        "configs-metrics",
+        "Completed updating config for client-metric m.",
+        "error: Error while executing config command with args '--bootstrap-server BROKER --alter --entity-type client-metrics --entity-name m --add-config interval.ms=1000'\n\
+         error: java.util.concurrent.ExecutionException: org.apache.kafka.common.errors.InvalidRequestException: Unknown resource type 16\n\
+         error: Caused by: org.apache.kafka.common.errors.InvalidRequestException: Unknown resource type 16",
+        NOT_SERVED,
+    ),
     ("features", "Feature: eligible.leader.replicas.version …", "", NOT_SERVED),
     ("features", "Feature: kraft.version …", "", NOT_SERVED),
     ("features", "Feature: share.version …", "", NOT_SERVED),

@@ -29,7 +29,9 @@ fn tools_print_the_same() {
         if show == *name || show == "*" {
             println!("{name}\n  Kafka\n    {}\n  Weir\n    {}", of_kafka.join("\n    "), of_weir.join("\n    "));
         }
-        let expected: Vec<String> = of_kafka.iter().filter_map(|line| as_weir_says(name, line, &mut met)).collect();
+        let expected = of_kafka.iter().filter_map(|line| as_weir_says(name, line, &mut met));
+        let expected: Vec<String> =
+            expected.flat_map(|text| text.split('\n').map(str::to_owned).collect::<Vec<_>>()).collect();
         if *of_weir != expected {
             let (theirs, ours) = (missing(&expected, of_weir), missing(of_weir, &expected));
             different.push(format!("{name}\n  Kafka\n    {theirs}\n  Weir\n    {ours}"));

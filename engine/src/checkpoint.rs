@@ -148,33 +148,38 @@ impl Store {
     /// Makes durable what was written, and takes note of it.
     async fn sync_segments(&self, unsynced: &Unsynced) -> io::Result<()> {
         let reactor = &self.shared.reactor;
-        for (&(slot, base), (file, written)) in unsynced {
-            if written.seals {
-                // The last block was padded with zeros, and space may have been set aside beyond it.
-                reactor.truncate(file, written.to).await?;
-                self.write_aborted(slot, base).await?;
-                self.write_snapshots(slot, base).await?;
-            }
+        for (file, written) in unsynced.values().filter(|(_, written)| written.seals) {
+            // The last block was padded with zeros, and space may have been set aside beyond it.
+            reactor.truncate(file, written.to).await?;
         }
         all(unsynced.values().map(|(file, _)| Box::pin(async move { reactor.fdatasync(file).await }) as _).collect())
             .await?;
+        // Oldest first, and each one by itself: where the disk is full retention can remove those that are complete.
         for (&(slot, base), (_, written)) in unsynced {
             if written.seals {
+                self.write_aborted(slot, base).await?;
+                self.write_snapshots(slot, base).await?;
                 self.remove_reused_marker(slot, base).await?;
             }
-        }
-        let mut state = self.state_mut();
-        for (&(slot, base), (_, written)) in unsynced {
-            let Some(partition) = state.partition_mut(slot) else { continue };
-            let Some(at) = partition.log.find_base(base) else { continue };
-            let segment = &mut partition.log.segments[at];
-            segment.flushed = segment.flushed.max(written.to);
-            segment.sealed = written.seals;
-            segment.check();
-            partition.has_sealed |= written.seals;
-            partition.log.forget_flushed_tail();
+            self.note_synced(slot, base, written);
         }
         Ok(())
+    }
+
+    fn note_synced(&self, slot: Slot, base: i64, written: &Written) {
+        let state = &mut *self.state_mut();
+        let Some(partition) = state.partition_mut(slot) else { return };
+        let Some(at) = partition.log.find_base(base) else { return };
+        let segment = &mut partition.log.segments[at];
+        segment.flushed = segment.flushed.max(written.to);
+        segment.sealed = written.seals;
+        segment.check();
+        partition.has_sealed |= written.seals;
+        partition.log.forget_flushed_tail();
+        if written.seals {
+            state.completed.insert(slot);
+            self.shared.retention_wake.notify();
+        }
     }
 
     /// A segment in a file that had been another's has been cut to its length: there is nothing else in the file now.

@@ -352,7 +352,10 @@ impl Store {
         let reactor = &self.shared.reactor;
         let Some(spare) = self.shared.spares.take() else { return Ok(None) };
         let marker = segment::reused_path(dir, base);
-        reactor.open(&marker, Open { create: true, write: true, ..Open::default() }).await?;
+        if let Err(error) = reactor.open(&marker, Open { create: true, write: true, ..Open::default() }).await {
+            self.shared.spares.give_back(spare);
+            return Err(error);
+        }
         if reactor.rename(&spare.path, &segment::log_path(dir, base)).await.is_ok() {
             return Ok(Some(spare));
         }

@@ -1,5 +1,8 @@
 //! Retention by time and by size: the oldest segments go when they are too old or too many, and so do producers that
 //! have been silent for long. Off the request path.
+//!
+//! Besides all partitions at intervals, each one is looked at when a segment of it has been completed: a log that has
+//! reached its size deletes as it grows, and the next segment finds a file to be written into ([`crate::spares`]).
 
 use std::future::poll_fn;
 use std::io;
@@ -12,19 +15,22 @@ use crate::partition::PartitionConfig;
 use crate::store::{Health, Slot, Store};
 
 impl Store {
-    /// Applies retention to all partitions every `interval_ms`, and gives up spare files, for as long as the store lives. An
-    /// error is one of the disk: see [`Store::run`].
+    /// Applies retention to all partitions every `interval_ms`, and to each one when a segment of it has been completed, and
+    /// gives up spare files, for as long as the store lives. An error is one of the disk: see [`Store::run`].
     pub async fn run_retention(&self, interval_ms: u64) -> io::Error {
         let reactor = &self.shared.reactor;
-        let spares = &self.shared.spares;
+        let (spares, wake) = (&self.shared.spares, &self.shared.retention_wake);
         let mut next_ns = reactor.now_ns() + interval_ms * 1_000_000;
         loop {
             let until_ns = spares.until_ns().map_or(next_ns, |spare_ns| spare_ns.min(next_ns));
-            first(reactor.sleep_until(until_ns), spares.came.wait()).await;
+            first(reactor.sleep_until(until_ns), wake.wait()).await;
             let mut result = self.discard_spares(reactor.now_ns()).await.map(|_| ());
             if result.is_ok() && reactor.now_ns() >= next_ns {
                 result = self.apply_retention().await;
                 next_ns = reactor.now_ns() + interval_ms * 1_000_000;
+            }
+            if result.is_ok() {
+                result = self.retain_completed().await;
             }
             if let Err(error) = result {
                 return self.fail(&error).into();
@@ -32,43 +38,56 @@ impl Store {
         }
     }
 
+    /// Applies retention to the partitions of which segments have been completed.
+    async fn retain_completed(&self) -> io::Result<()> {
+        let completed = std::mem::take(&mut self.state_mut().completed);
+        for slot in completed {
+            self.retain(slot).await?;
+        }
+        Ok(())
+    }
+
     /// Applies retention to all partitions once.
     pub async fn apply_retention(&self) -> io::Result<()> {
         let slots = self.state().partitions.len() as Slot;
         for slot in 0..slots {
-            self.load_oldest_index(slot).await;
-            let moved_to = {
-                let now_ms = self.shared.reactor.unix_ms();
-                let mut state = self.state_mut();
-                let silent_since_ms = now_ms - state.options.limits.producer_expiration_ms;
-                let Some(partition) = state.live_mut(slot) else { continue };
-                partition.producers.expire(silent_since_ms);
-                partition.transactions.expire(silent_since_ms);
-                if !partition.config.delete_by_retention {
-                    continue;
-                }
-                let start = retained_from(&partition.log, &partition.config, now_ms);
-                if start >= partition.log.end_offset() && partition.log.active().end_pos > 0 {
-                    // Even the active segment has expired: it is closed, so that it can go.
-                    let _ = state.roll(slot);
-                    self.shared.work.notify();
-                    self.shared.pressure.notify();
-                    continue;
-                }
-                // Also one that the journal did not take in an earlier round.
-                let moves = start > partition.log.durable_start;
-                partition.log.log_start = partition.log.log_start.max(start);
-                partition.ring_stable();
-                moves.then_some(start)
-            };
-            if let Some(start) = moved_to {
-                let is_carried = self.unless_disk_is_full(self.carry_slots(&[slot])).await?;
-                let removable = if is_carried { start } else { start.min(self.newest_journaled(slot)) };
-                self.start_is_durable(slot, removable);
-            }
-            self.remove_segments(slot).await?;
+            self.retain(slot).await?;
         }
         Ok(())
+    }
+
+    async fn retain(&self, slot: Slot) -> io::Result<()> {
+        self.load_oldest_index(slot).await;
+        let moved_to = {
+            let now_ms = self.shared.reactor.unix_ms();
+            let mut state = self.state_mut();
+            let silent_since_ms = now_ms - state.options.limits.producer_expiration_ms;
+            let Some(partition) = state.live_mut(slot) else { return Ok(()) };
+            partition.producers.expire(silent_since_ms);
+            partition.transactions.expire(silent_since_ms);
+            if !partition.config.delete_by_retention {
+                return Ok(());
+            }
+            let start = retained_from(&partition.log, &partition.config, now_ms);
+            if start >= partition.log.end_offset() && partition.log.active().end_pos > 0 {
+                // Even the active segment has expired: it is closed, so that it can go.
+                let _ = state.roll(slot);
+                self.shared.work.notify();
+                self.shared.pressure.notify();
+                return Ok(());
+            }
+            // Also one that the journal did not take in an earlier round.
+            let moves = start > partition.log.durable_start;
+            partition.log.log_start = partition.log.log_start.max(start);
+            partition.ring_stable();
+            moves.then_some(start)
+        };
+        if let Some(start) = moved_to {
+            let is_carried = self.unless_disk_is_full(self.carry_slots(&[slot])).await?;
+            let removable = if is_carried { start } else { start.min(self.newest_journaled(slot)) };
+            self.start_is_durable(slot, removable);
+        }
+        self.remove_segments(slot).await.map(|_| ())
     }
 
     /// Waits for the journal to take a new log start, but not on a full disk: no commit may be possible there before

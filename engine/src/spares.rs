@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 
 use crate::io::File;
 use crate::limits::Limits;
-use crate::reactor::{Notify, Reactor};
+use crate::reactor::Reactor;
 use crate::recovery::remove_tree;
 use crate::store::{Health, Store, StoreOptions};
 
@@ -39,8 +39,6 @@ pub(crate) struct Spares {
     /// In the order in which they came.
     files: RefCell<Vec<Spare>>,
     next_number: Cell<u64>,
-    /// Rings when a file has come.
-    pub(crate) came: Notify,
 }
 
 /// A file to write a segment into.
@@ -61,7 +59,6 @@ impl Spares {
             min_bytes: spare_min_bytes,
             files: RefCell::default(),
             next_number: Cell::new(0),
-            came: Notify::new(),
         }
     }
 
@@ -73,6 +70,11 @@ impl Spares {
     /// The newest one: its blocks are most likely still near.
     pub(crate) fn take(&self) -> Option<Spare> {
         self.files.borrow_mut().pop()
+    }
+
+    /// Takes one back that could not be used.
+    pub(crate) fn give_back(&self, spare: Spare) {
+        self.files.borrow_mut().push(spare);
     }
 
     /// When the first one is to be given up.
@@ -89,7 +91,6 @@ impl Spares {
         reactor.rename(path, &to).await?;
         let until_ns = reactor.now_ns().saturating_add(u64::try_from(keep_ms).unwrap_or(0).saturating_mul(1_000_000));
         self.files.borrow_mut().push(Spare { path: to, file, bytes, until_ns });
-        self.came.notify();
         Ok(())
     }
 
@@ -116,6 +117,8 @@ impl Store {
             && reactor.is_only_user(&file)
             && spares.put(reactor, path, file, keep_ms).await.is_ok()
         {
+            // It has an end.
+            self.shared.retention_wake.notify();
             return Ok(());
         }
         // Also where the partition is on a file system of its own.

@@ -6,7 +6,7 @@
 //! (`read`). None of them holds the state borrowed while it waits.
 
 use std::cell::{Ref, RefCell, RefMut};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::task::Waker;
@@ -76,6 +76,8 @@ pub(crate) struct Shared {
     /// its directory was renamed, so whoever uses one makes sure in its turn that the partition is still there.
     pub(crate) names_turn: Turnstile,
     pub(crate) spares: Spares,
+    /// Rings when segments have been completed, or a spare file has come.
+    pub(crate) retention_wake: Notify,
 }
 
 /// Whether the store accepts appends.
@@ -112,6 +114,8 @@ pub(crate) struct State {
     pub(crate) direct_partitions: usize,
     /// The gathering commit must be synced whatever the durability class.
     pub(crate) must_sync: bool,
+    /// Partitions of which segments have been completed since retention was applied to them.
+    pub(crate) completed: BTreeSet<Slot>,
     /// Files of segments that were written without a sync, in the class `Os`.
     pub(crate) unsynced_segments: BTreeMap<(Slot, i64), File>,
     /// Appends in the gathering commit, and the bytes of their batches.
@@ -149,6 +153,7 @@ impl Store {
             direct_done: Vec::new(),
             direct_partitions: 0,
             must_sync: false,
+            completed: BTreeSet::new(),
             unsynced_segments: BTreeMap::new(),
             gathered: (0, 0),
             pace: Pace::default(),
@@ -168,6 +173,7 @@ impl Store {
             checkpoint_turn: Turnstile::default(),
             names_turn: Turnstile::default(),
             spares,
+            retention_wake: Notify::new(),
         };
         Ok(Store { shared: Rc::new(shared) })
     }

@@ -11,7 +11,7 @@ use common::{DIR, config, empty_disk, key, reopen};
 use engine::io::sim::{Crash, Image, Sim, SimConfig};
 use engine::limits::Limits;
 use engine::reactor::Reactor;
-use engine::{AppendError, Durability, Isolation, PartitionSpec, Read, ReadError, Slot, Store};
+use engine::{AppendError, Durability, Isolation, PartitionConfig, PartitionSpec, Read, ReadError, Slot, Store};
 use wire::batch::{BatchBuilder, BatchView, NewRecord};
 use wire::compression::Codec;
 
@@ -282,6 +282,37 @@ fn spare_files_go_in_time() {
         assert!(spares() >= 3, "{} spare files", spares());
         reactor.sleep_until(reactor.now_ns() + (config().file_delete_delay_ms as u64 + 100) * 1_000_000).await;
         assert_eq!(spares(), 0);
+    });
+    reactor.drop_tasks();
+}
+
+/// A log that has reached its size deletes as it grows, long before retention comes to all partitions, and is written into
+/// the files that it has given up.
+#[test]
+fn a_log_at_its_size_is_written_into_its_own_files() {
+    let sim = Sim::with_image(SimConfig { seed: 1, ..SimConfig::default() }, &empty_disk());
+    let reactor = Reactor::new(sim.io());
+    reactor.block_on(async {
+        let (store, _) = reopen(&reactor, Path::new(DIR), Durability::Disk, &Limits::tiny()).await.unwrap();
+        let running = store.clone();
+        reactor.spawn(async move {
+            running.run_retention(3_600_000).await;
+        });
+        let segment_bytes = config().segment_bytes;
+        let config = PartitionConfig { retention_bytes: 2 * segment_bytes as i64, ..config() };
+        let spec = PartitionSpec { key: key(NEW.0), topic: "t".to_owned(), config };
+        let slot = store.create_partition(spec).await.unwrap();
+        let mut reused = 0;
+        for _ in 0..10 {
+            fill(&store, slot, NEW.1, 4, |_| ()).await;
+            come_to_rest(&reactor).await;
+            let files = reactor.list_dir(&Path::new(DIR).join("t-1")).unwrap();
+            let of = |end: &str| files.iter().filter(|file| file.name.to_str().unwrap().ends_with(end)).count();
+            assert!(of(".log") <= 4, "{files:?}");
+            reused += of(".reused");
+        }
+        assert!(reused >= 5, "{reused} times in 10");
+        assert!(store.info(slot).unwrap().log_start > 0);
     });
     reactor.drop_tasks();
 }

@@ -395,7 +395,8 @@ static OWN: &[Row] = &[
         Kind::Long { min: 1, max: i64::MAX },
         "300000",
         Group::Topics,
-        "How often old segments are looked for, in milliseconds.",
+        "How often old segments are looked for, in milliseconds. A partition is also looked at whenever one of its segments is \
+         full.",
     ),
     kafkas(
         "log.cleaner.enable",

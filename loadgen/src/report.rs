@@ -637,7 +637,7 @@ fn describe_group(load: &GroupLoad) -> String {
 
 fn write_group(f: &mut fmt::Formatter<'_>, group: &GroupFigures) -> fmt::Result {
     let traffic = |requests: &Traffic| {
-        let each = requests.latency_us.as_ref().map_or_else(String::new, |summary| latencies(summary));
+        let each = requests.latency_us.as_ref().map_or_else(String::new, latencies);
         format!("{:.0}/s   {each}", requests.answered_per_s)
     };
     let heartbeats = traffic(&group.heartbeats);

@@ -18,6 +18,8 @@ pub(crate) struct ClosedGroup {
 pub(crate) struct FullChunk {
     pub(crate) writer: ChunkWriter,
     pub(crate) slots: Vec<Slot>,
+    /// The last commit that may have batches in it.
+    pub(crate) commit: u64,
 }
 
 /// The group being gathered.
@@ -89,7 +91,8 @@ impl Gather {
     /// Puts a new chunk in the place of the present one, which is returned if there is one. The open group is closed.
     pub(crate) fn change_chunk(&mut self, writer: ChunkWriter) -> Option<FullChunk> {
         self.close_group();
-        self.chunk.replace(FullChunk { writer, slots: Vec::new() })
+        let full = self.chunk.replace(FullChunk { writer, slots: Vec::new(), commit: 0 })?;
+        Some(FullChunk { commit: self.commit, ..full })
     }
 
     /// The chunk that is appended to.

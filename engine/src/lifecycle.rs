@@ -256,7 +256,7 @@ impl Store {
             if let Some(mut partition) = state.partitions[slot as usize].take() {
                 if let Some(direct) = partition.direct.take() {
                     state.direct_partitions -= 1;
-                    state.cached.push_back(FullChunk { writer: direct.writer, slots: Vec::new() });
+                    state.cached.push_back(FullChunk { writer: direct.writer, slots: Vec::new(), commit: 0 });
                 }
                 for Segment { base, file, end_pos, .. } in partition.log.segments.drain(..) {
                     state.unsynced_segments.remove(&(slot, base));

@@ -247,11 +247,14 @@ impl Log {
         assert_eq!(at, range.end, "segment {segment_base}: memory ends early");
     }
 
-    /// Forgets every batch up to the last one in `chunk`, provided that segments hold them. The rest beyond a
-    /// segment's last whole block is copied aside. Returns false, and forgets nothing, while more than that is only
-    /// in memory.
-    pub(crate) fn evict(&mut self, chunk: ChunkId) -> bool {
-        let Some(last) = self.hot.iter().rposition(|h| h.slice.chunk() == chunk) else { return true };
+    /// Forgets every batch up to the last one in `chunk`, provided that segments hold them; `commit` is the newest that may
+    /// have batches there. The rest beyond a segment's last whole block is copied aside. Returns false, and forgets nothing,
+    /// while more than that is only in memory.
+    pub(crate) fn evict(&mut self, chunk: ChunkId, commit: u64) -> bool {
+        // Small batches make long lists, of which the chunk's are at the front.
+        let behind = self.hot.partition_point(|h| h.commit <= commit);
+        debug_assert!(self.hot.range(behind..).all(|h| h.slice.chunk() != chunk), "a newer commit has used the chunk");
+        let Some(last) = self.hot.range(..behind).rposition(|h| h.slice.chunk() == chunk) else { return true };
         let end = (self.hot[last].segment_base, self.hot[last].end_pos());
         let Some(unsealed) = self.segments.iter().find(|s| !s.sealed) else { return false };
         let flushed = (unsealed.base, unsealed.flushed);

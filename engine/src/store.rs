@@ -424,7 +424,7 @@ impl State {
             let mut next = Direct::start(full.segment_base, full.end(), full.rest().as_bytes(), writer);
             (next.batch_pos, next.batch_offset, next.digest) = first;
             partition.direct = Some(Box::new(next));
-            self.cached.push_back(FullChunk { writer: full.writer, slots: vec![slot] });
+            self.cached.push_back(FullChunk { writer: full.writer, slots: vec![slot], commit: self.gather.commit });
             return Ok(true);
         }
         let wanted = partition.other_path_commits > 0 && !partition.flushing;
@@ -501,7 +501,7 @@ impl State {
         if let Some(direct) = partition.direct.take() {
             self.direct_partitions -= 1;
             partition.other_path_commits = 0;
-            self.cached.push_back(FullChunk { writer: direct.writer, slots: vec![slot] });
+            self.cached.push_back(FullChunk { writer: direct.writer, slots: vec![slot], commit: self.gather.commit });
         }
     }
 
@@ -616,7 +616,7 @@ impl State {
         let chunk = oldest.writer.chunk();
         for &slot in &oldest.slots {
             let Some(partition) = self.partitions[slot as usize].as_deref_mut() else { continue };
-            if !partition.log.evict(chunk) {
+            if !partition.log.evict(chunk, oldest.commit) {
                 return false;
             }
             // The chunk's next use is another chunk: its list of partitions begins anew.

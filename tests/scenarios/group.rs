@@ -86,6 +86,17 @@ impl Group {
         self.follow_until(Group::is_shared);
     }
 
+    /// As [`Group::wait_until_shared`], with something to do again and again as long as it waits.
+    pub(crate) fn wait_until_shared_while(&mut self, mut meanwhile: impl FnMut()) {
+        self.follow_until(|group| {
+            let shared = group.is_shared();
+            if !shared {
+                meanwhile();
+            }
+            shared
+        });
+    }
+
     /// Follows the members until so many different records were handled.
     pub(crate) fn wait_for_records(&mut self, count: usize) {
         self.follow_until(|group| group.distinct() >= count);
@@ -171,7 +182,7 @@ impl Group {
         self.reads.iter().map(|read| (read.partition, read.offset)).collect::<BTreeSet<_>>().len()
     }
 
-    fn follow_until(&mut self, reached: impl Fn(&Group) -> bool) {
+    fn follow_until(&mut self, mut reached: impl FnMut(&Group) -> bool) {
         while !reached(self) {
             let numbers: Vec<usize> = self.members.keys().copied().collect();
             for number in numbers {

@@ -35,8 +35,10 @@ async def main(bootstrap, topic, group):
     await consumer.start()
     ended = input_has_ended()
     while not ended.is_set():
+        # Outside of the lock: it waits until a rebalance is over, and so until partitions have been given up.
+        found = await consumer.getmany(timeout_ms=200, max_records=50)
         async with handling:
-            for records in (await consumer.getmany(timeout_ms=200, max_records=50)).values():
+            for records in found.values():
                 for record in records:
                     print_record(record.partition, record.offset, record.key, record.value)
                 await consumer.commit()

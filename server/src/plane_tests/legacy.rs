@@ -301,7 +301,7 @@ fn an_answer_has_no_more_than_was_asked_for_but_always_something() {
 #[test]
 fn several_offsets_of_a_partition() {
     with_broker(2, async |broker| {
-        let topic = broker.create("events", 1, &[("internal.segment.bytes", "4096")]).await;
+        let topic = broker.create("events", 1, &[("internal.segment.bytes", "4096"), ("retention.ms", "-1")]).await;
         let mut client = broker.client().await;
         let offsets = async |client: &mut Client, name: &str, timestamp: i64, count: i32| {
             let partition = ListOffsetsPartition { timestamp, max_num_offsets: count, ..Default::default() };

@@ -137,6 +137,7 @@ impl Broker {
             let key = PartitionKey { topic_id: topic.id.0, partition: index as u32 };
             let config = PartitionConfig {
                 segment_bytes: topic.settings.segment_bytes as u64,
+                retention_ms: topic.settings.retention_ms,
                 max_message_bytes: topic.settings.max_message_bytes as u32,
                 log_append_time: topic.settings.log_append_time,
                 timestamp_after_max_ms: topic.settings.timestamp_after_max_ms,

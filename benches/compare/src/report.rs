@@ -438,7 +438,8 @@ fn method(out: &mut String, circumstances: &Circumstances) {
             "Each run began with the case's own load in slices of {} s, until a slice was within 5 % of the better of the two before it \
              (throughput; CPU where the rate is given) and the compilers of a JVM took no more than 5 % of the broker's CPU in it, for \
              {max} s at most. Each slice had a topic of its own, which was deleted with its \
-             files after it; then everything was written back to disk (sync).",
+             files after it; then everything was written back to disk (sync). Weir writes new segments into the files of \
+             deleted ones (file.delete.delay.ms), so its measured run may find such files, as a log with retention does.",
             s.prewarm_slice_seconds
         ),
     };

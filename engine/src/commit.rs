@@ -280,7 +280,7 @@ impl Store {
     /// disk is full: appends are refused meanwhile, and accepted again by themselves.
     pub(crate) async fn segment_file(&self, slot: Slot, base: i64, end: u64) -> io::Result<Option<File>> {
         let reactor = &self.shared.reactor;
-        let open = self.state().partition(slot).and_then(|p| p.log.segments[p.log.find_base(base)?].file.clone());
+        let open = self.state().segment(slot, base).and_then(|segment| segment.file.clone());
         let file = match open {
             Some(file) => file,
             None => {
@@ -291,9 +291,9 @@ impl Store {
         };
         let ahead = {
             let state = self.state();
-            let Some(partition) = state.partition(slot) else { return Ok(None) };
-            let Some(at) = partition.log.find_base(base) else { return Ok(None) };
-            let segment = &partition.log.segments[at];
+            let (Some(partition), Some(segment)) = (state.partition(slot), state.segment(slot, base)) else {
+                return Ok(None);
+            };
             // A reader opens a segment as it is; its length means something once it is sealed.
             if segment.allocated >= end {
                 return Ok(Some(file));
@@ -303,9 +303,7 @@ impl Store {
         };
         let allocated = self.when_there_is_space(async || allocate(reactor, &file, ahead, end).await).await?;
         let mut state = self.state_mut();
-        let Some(partition) = state.partition_mut(slot) else { return Ok(None) };
-        let Some(at) = partition.log.find_base(base) else { return Ok(None) };
-        let segment = &mut partition.log.segments[at];
+        let Some(segment) = state.segment_mut(slot, base) else { return Ok(None) };
         segment.allocated = segment.allocated.max(allocated);
         Ok(Some(file))
     }
@@ -314,16 +312,16 @@ impl Store {
     async fn open_segment(&self, slot: Slot, base: i64, create: bool) -> io::Result<Option<File>> {
         let reactor = &self.shared.reactor;
         let _turn = self.shared.names_turn.enter().await;
-        let dir = match self.state().partition(slot) {
-            Some(partition) => match partition.log.find_base(base) {
+        let dir = {
+            let state = self.state();
+            let (Some(partition), Some(segment)) = (state.partition(slot), state.segment(slot, base)) else {
+                return Ok(None);
+            };
+            if segment.file.is_some() {
                 // Another task has opened it meanwhile.
-                Some(at) if partition.log.segments[at].file.is_some() => {
-                    return Ok(partition.log.segments[at].file.clone());
-                }
-                Some(_) => partition.log.dir.clone(),
-                None => return Ok(None),
-            },
-            None => return Ok(None),
+                return Ok(segment.file.clone());
+            }
+            partition.log.dir.clone()
         };
         let spare = if create { self.place_spare(&dir, base).await? } else { None };
         let reused = spare.is_some();
@@ -338,9 +336,7 @@ impl Store {
             reactor.sync_dir(&dir).await?;
         }
         let mut state = self.state_mut();
-        let Some(partition) = state.partition_mut(slot) else { return Ok(None) };
-        let Some(at) = partition.log.find_base(base) else { return Ok(None) };
-        let segment = &mut partition.log.segments[at];
+        let Some(segment) = state.segment_mut(slot, base) else { return Ok(None) };
         segment.file = Some(file.clone());
         segment.reused = reused;
         segment.allocated = segment.allocated.max(allocated);

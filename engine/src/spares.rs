@@ -1,7 +1,7 @@
 //! Spare files: those of deleted segments, kept for a while so that new segments are written into them.
 //!
 //! To the file system a block that has been written before is only data. A new one also changes its own records, with every
-//! synced write: on ext4 a synced megabyte takes twice as long. A log whose retention deletes as much as is appended, and a
+//! synced write. A log whose retention deletes as much as is appended, and a
 //! new topic in the place of an old one, are written into blocks that are there.
 //!
 //! ```text

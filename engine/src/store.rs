@@ -271,6 +271,19 @@ impl State {
         self.partitions.get_mut(slot as usize)?.as_deref_mut()
     }
 
+    /// A segment, until it or its partition is gone.
+    pub(crate) fn segment(&self, slot: Slot, base: i64) -> Option<&Segment> {
+        let log = &self.partition(slot)?.log;
+        Some(&log.segments[log.find_base(base)?])
+    }
+
+    /// As [`State::segment`].
+    pub(crate) fn segment_mut(&mut self, slot: Slot, base: i64) -> Option<&mut Segment> {
+        let log = &mut self.partition_mut(slot)?.log;
+        let at = log.find_base(base)?;
+        Some(&mut log.segments[at])
+    }
+
     /// A partition for those who append, read and configure.
     pub(crate) fn live(&self, slot: Slot) -> Option<&Partition> {
         self.partition(slot).filter(|p| !p.deleted)

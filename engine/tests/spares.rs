@@ -263,9 +263,8 @@ fn a_file_that_somebody_reads_is_not_used_again() {
     }
 }
 
-/// Nobody has wanted the files: they go when their time is over.
-#[test]
-fn spare_files_go_in_time() {
+/// A store that looks at all partitions once an hour.
+fn with_retention(script: impl AsyncFnOnce(&Reactor, &Store)) {
     let sim = Sim::with_image(SimConfig { seed: 1, ..SimConfig::default() }, &empty_disk());
     let reactor = Reactor::new(sim.io());
     reactor.block_on(async {
@@ -274,38 +273,39 @@ fn spare_files_go_in_time() {
         reactor.spawn(async move {
             running.run_retention(3_600_000).await;
         });
-        let old = create(&store, OLD).await.unwrap();
-        fill(&store, old, OLD.1, 10, |_| ()).await;
-        come_to_rest(&reactor).await;
+        script(&reactor, &store).await;
+    });
+    reactor.drop_tasks();
+}
+
+/// Nobody has wanted the files: they go when their time is over.
+#[test]
+fn spare_files_go_in_time() {
+    with_retention(async |reactor, store| {
+        let old = create(store, OLD).await.unwrap();
+        fill(store, old, OLD.1, 10, |_| ()).await;
+        come_to_rest(reactor).await;
         store.delete_partition(old).await.unwrap();
         let spares = || reactor.list_dir(&Path::new(DIR).join("spare")).unwrap().len();
         assert!(spares() >= 3, "{} spare files", spares());
         reactor.sleep_until(reactor.now_ns() + (config().file_delete_delay_ms as u64 + 100) * 1_000_000).await;
         assert_eq!(spares(), 0);
     });
-    reactor.drop_tasks();
 }
 
 /// A log that has reached its size deletes as it grows, long before retention comes to all partitions, and is written into
 /// the files that it has given up.
 #[test]
 fn a_log_at_its_size_is_written_into_its_own_files() {
-    let sim = Sim::with_image(SimConfig { seed: 1, ..SimConfig::default() }, &empty_disk());
-    let reactor = Reactor::new(sim.io());
-    reactor.block_on(async {
-        let (store, _) = reopen(&reactor, Path::new(DIR), Durability::Disk, &Limits::tiny()).await.unwrap();
-        let running = store.clone();
-        reactor.spawn(async move {
-            running.run_retention(3_600_000).await;
-        });
+    with_retention(async |reactor, store| {
         let segment_bytes = config().segment_bytes;
         let config = PartitionConfig { retention_bytes: 2 * segment_bytes as i64, ..config() };
         let spec = PartitionSpec { key: key(NEW.0), topic: "t".to_owned(), config };
         let slot = store.create_partition(spec).await.unwrap();
         let mut reused = 0;
         for _ in 0..10 {
-            fill(&store, slot, NEW.1, 4, |_| ()).await;
-            come_to_rest(&reactor).await;
+            fill(store, slot, NEW.1, 4, |_| ()).await;
+            come_to_rest(reactor).await;
             let files = reactor.list_dir(&Path::new(DIR).join("t-1")).unwrap();
             let of = |end: &str| files.iter().filter(|file| file.name.to_str().unwrap().ends_with(end)).count();
             assert!(of(".log") <= 4, "{files:?}");
@@ -314,5 +314,4 @@ fn a_log_at_its_size_is_written_into_its_own_files() {
         assert!(reused >= 5, "{reused} times in 10");
         assert!(store.info(slot).unwrap().log_start > 0);
     });
-    reactor.drop_tasks();
 }

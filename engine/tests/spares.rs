@@ -42,9 +42,20 @@ fn batch_of(content: u8) -> Vec<u8> {
     bytes
 }
 
-async fn create(store: &Store, (partition, _): (u32, u8)) -> std::io::Result<Slot> {
-    let spec = PartitionSpec { key: key(partition), topic: "t".to_owned(), config: config() };
-    store.create_partition(spec).await
+/// What becomes of the old partition.
+#[derive(Clone, Copy)]
+struct Old {
+    commits: usize,
+    segment_bytes: u64,
+}
+
+async fn create(store: &Store, partition: (u32, u8)) -> std::io::Result<Slot> {
+    create_with(store, partition, config().segment_bytes).await
+}
+
+async fn create_with(store: &Store, (partition, _): (u32, u8), segment_bytes: u64) -> std::io::Result<Slot> {
+    let config = PartitionConfig { segment_bytes, ..config() };
+    store.create_partition(PartitionSpec { key: key(partition), topic: "t".to_owned(), config }).await
 }
 
 /// Appends batches, several in one commit, so that most go the direct way. Three and a third fill a segment.
@@ -80,13 +91,14 @@ async fn come_to_rest(reactor: &Reactor) {
 async fn script(
     reactor: Reactor,
     durability: Durability,
-    old_commits: usize,
+    old: Old,
     known: Rc<Known>,
     deleted: impl Fn(),
 ) -> std::io::Result<()> {
     let (store, _) = reopen(&reactor, Path::new(DIR), durability, &Limits::tiny()).await?;
-    let old = create(&store, OLD).await?;
-    fill(&store, old, OLD.1, old_commits, |_| ()).await;
+    let Old { commits, segment_bytes } = old;
+    let old = create_with(&store, OLD, segment_bytes).await?;
+    fill(&store, old, OLD.1, commits, |_| ()).await;
     come_to_rest(&reactor).await;
     store.delete_partition(old).await?;
     deleted();
@@ -97,7 +109,7 @@ async fn script(
 }
 
 /// Runs the script up to a step, or to its end. Returns the step at which the old partition was gone.
-fn run(seed: u64, durability: Durability, old_commits: usize, crash_at: Option<u64>) -> (Sim, Rc<Known>, u64) {
+fn run(seed: u64, durability: Durability, old: Old, crash_at: Option<u64>) -> (Sim, Rc<Known>, u64) {
     let sim = Sim::with_image(SimConfig { seed, crash_at, ..SimConfig::default() }, &empty_disk());
     let reactor = Reactor::new(sim.io());
     let known = Rc::new(Known::default());
@@ -106,7 +118,7 @@ fn run(seed: u64, durability: Durability, old_commits: usize, crash_at: Option<u
         let (sim, gone) = (sim.clone(), gone.clone());
         move || gone.set(sim.steps())
     };
-    let ended = reactor.try_block_on(script(reactor.clone(), durability, old_commits, known.clone(), note));
+    let ended = reactor.try_block_on(script(reactor.clone(), durability, old, known.clone(), note));
     if crash_at.is_none() {
         ended.expect("the script ends").unwrap();
     }
@@ -142,14 +154,14 @@ fn recovered(image: &Image, durability: Durability, context: &str) -> Option<i64
 
 fn crash_everywhere(seed: u64, durability: Durability, crash: Crash) {
     // The first segment, whose offsets are those of the new partition's first one, is the only spare file.
-    let old_commits = 2;
-    let (whole, _, gone) = run(seed, durability, old_commits, None);
+    let old = Old { commits: 2, segment_bytes: config().segment_bytes };
+    let (whole, _, gone) = run(seed, durability, old, None);
     let steps = whole.steps();
     let is_reused = |(path, _): &(PathBuf, &[u8])| path.extension().is_some_and(|e| e == "reused");
     let mut has_reused = false;
     for step in gone..steps {
         let context = format!("seed {seed}, {durability:?}, {crash:?}, step {step} of {steps}");
-        let (sim, known, _) = run(seed, durability, old_commits, Some(step));
+        let (sim, known, _) = run(seed, durability, old, Some(step));
         let image = sim.crash(crash, step);
         has_reused |= image.files().iter().any(is_reused);
         let end = recovered(&image, durability, &context);
@@ -173,7 +185,7 @@ fn a_crash_never_brings_back_what_a_file_held_before() {
 /// Without the journal nobody can tell where a segment ends whose file holds more.
 #[test]
 fn without_a_journal_a_used_file_is_not_taken_for_a_log() {
-    let (sim, ..) = run(1, Durability::Disk, 10, None);
+    let (sim, ..) = run(1, Durability::Disk, Old { commits: 10, segment_bytes: config().segment_bytes }, None);
     let mut copied = Image::default();
     for (path, bytes) in sim.crash(Crash::Process, 0).files() {
         if !path.starts_with(Path::new(DIR).join("journal")) {
@@ -190,7 +202,9 @@ fn without_a_journal_a_used_file_is_not_taken_for_a_log() {
 /// A segment's file is used again and sealed: then it is as long as the segment, and nothing says any more that it is not.
 #[test]
 fn a_sealed_segment_holds_nothing_else() {
-    let (sim, ..) = run(1, Durability::Disk, 10, None);
+    // The files are half as long again as the segments that come into them.
+    let old = Old { commits: 20, segment_bytes: config().segment_bytes / 2 * 3 };
+    let (sim, ..) = run(1, Durability::Disk, old, None);
     let image = sim.crash(Crash::Process, 0);
     let dir = Path::new(DIR).join("t-1");
     let of = |extension: &str| -> Vec<(PathBuf, usize)> {

@@ -97,6 +97,33 @@ fn strangers_and_the_fenced_are_refused() {
 }
 
 #[test]
+fn whoever_is_shut_out_of_a_transaction_loses_one_epoch() {
+    for client in [ClientVersion::V1, ClientVersion::V2] {
+        for is_overdue in [true, false] {
+            let mut all = Coordinator::default();
+            let old = begun(&mut all);
+            all.add("pay", old, &some(&[0]), client, 10).unwrap();
+            if is_overdue {
+                assert_eq!(all.abort_overdue(10_000).len(), 1);
+            } else {
+                all.init("pay", 1000, None, None, 11).unwrap();
+            }
+            let ending = all.ending(&id()).unwrap();
+            assert_eq!((ending.producer, ending.outcome), (Producer { id: 7, epoch: 1 }, Outcome::Abort));
+            assert_eq!(all.add("pay", old, &some(&[0]), client, 12), Err(ErrorCode::ProducerFenced));
+            all.told(&ending, 20).unwrap();
+            let goes_on = all.init("pay", 1000, Some(old), None, 30);
+            match client {
+                ClientVersion::V1 => assert_eq!(goes_on, Err(ErrorCode::ProducerFenced)),
+                ClientVersion::V2 => assert_eq!(carry_out(&mut all, goes_on).0, Producer { id: 7, epoch: 1 }),
+            }
+            assert_eq!(begun(&mut all), Producer { id: 7, epoch: 2 });
+            assert_eq!(all.init("pay", 1000, Some(old), None, 40), Err(ErrorCode::ProducerFenced));
+        }
+    }
+}
+
+#[test]
 fn a_producer_that_goes_on_may_ask_twice() {
     let mut all = Coordinator::default();
     let first = begun(&mut all);

@@ -196,7 +196,7 @@ fn by_the_older_protocol_partitions_are_added_before_they_are_written_to() {
         while new == Err(waits) {
             new = init_id(&mut client, "pay").await;
         }
-        assert_eq!(new, Ok(Producer { epoch: 3, ..producer }));
+        assert_eq!(new, Ok(Producer { epoch: 2, ..producer }));
         assert_eq!(add_partitions(&mut client, producer, vec![0]).await, [ErrorCode::ProducerFenced.code()]);
         send_batches(&mut client, 11, &[(0, batch(producer, 3, "zombie"))]).await;
         assert_eq!(receive_produced(&mut client, 11).await[0].0, ErrorCode::InvalidProducerEpoch.code());
@@ -288,8 +288,10 @@ fn a_producer_that_falls_silent_is_fenced() {
         assert_eq!(listed(&mut client).await, ["pay Ongoing"]);
         sleep_ms(core0, 75_000).await;
         assert_eq!(listed(&mut client).await, ["pay CompleteAbort"]);
-        assert_eq!(end_by(&mut client, 5, producer, true).await, Err(ErrorCode::ProducerFenced.code()));
-        assert_eq!(init_id(&mut client, "pay").await, Ok(Producer { epoch: 3, ..producer }));
+        assert_eq!(end_by(&mut client, 5, producer, true).await, Err(ErrorCode::InvalidTxnState.code()));
+        send_batches(&mut client, 12, &[(2, batch(producer, 1, "late"))]).await;
+        assert_eq!(receive_produced(&mut client, 12).await[0].0, ErrorCode::InvalidProducerEpoch.code());
+        assert_eq!(init_id(&mut client, "pay").await, Ok(Producer { epoch: 2, ..producer }));
     })
     .expect("the script ends");
 }

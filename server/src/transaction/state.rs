@@ -279,14 +279,18 @@ impl State {
         next
     }
 
-    /// The transaction's abort is decided by the coordinator, and its producer is shut out by that.
+    /// The transaction's abort is decided by the coordinator, and its producer is shut out by that: it loses one epoch. Under
+    /// the newer protocol the end takes that epoch as any end does, and the producer may ask to go on with the next one.
     #[must_use]
     pub fn prepare_fence(&self, now_ms: i64) -> State {
-        let mut fenced = self.clone();
-        fenced.producer.epoch = self.producer.epoch.saturating_add(1);
-        fenced.last_epoch = NO_EPOCH;
-        let ended = fenced.prepare_end(Outcome::Abort, ClientVersion::V2, NO_PRODUCER_ID, now_ms);
-        State { previous_id: self.producer.id, ..ended }
+        let fenced = match self.client {
+            ClientVersion::V1 => {
+                let epoch = self.producer.epoch.saturating_add(1);
+                State { producer: Producer { epoch, ..self.producer }, last_epoch: NO_EPOCH, ..self.clone() }
+            }
+            ClientVersion::V2 => self.clone(),
+        };
+        fenced.prepare_end(Outcome::Abort, self.client, NO_PRODUCER_ID, now_ms)
     }
 
     /// All partitions know the end.

@@ -1,18 +1,20 @@
 //! The commit loop: makes appends durable, all that arrived during one commit together in the next.
 //!
 //! A commit writes its journal groups and its direct blocks at once, each with a sync of its own that the kernel begins
-//! when the disk has the bytes, and counts as durable when all of them have ended. One commit at a time, so that
-//! a commit's end answers as many requests as can be.
+//! when the disk has the bytes, and counts as durable when all of them have ended. Small commits go one at a time, so that
+//! a commit's end answers as many requests as can be. When much has been gathered a second one begins beside the first
+//! ([`Limits::second_commit_bytes`](crate::limits::Limits::second_commit_bytes)): the disk is not idle while the answers of
+//! one are on their way and their clients come back. Commits end in their order, whatever the disk does.
 //!
 //! In the class `Os` the journal goes through the page cache and is not synced, unless a commit has to be: then what
 //! earlier ones have left unsynced is synced with it, after its own writes have ended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::io;
 use std::path::Path;
-use std::pin::Pin;
-use std::task::Poll;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
 
 use crate::cache::Slice;
 use crate::direct::{DirectDone, DirectWrite};
@@ -23,7 +25,7 @@ use crate::log::Mark;
 use crate::reactor::Reactor;
 use crate::segment::{self, Segment};
 use crate::spares::Spare;
-use crate::store::{Durability, Health, Slot, State, Store};
+use crate::store::{Durability, Gathered, Health, Slot, State, Store};
 
 /// What one turn of the loop makes durable.
 struct Commit {
@@ -127,26 +129,50 @@ impl Store {
     }
 
     async fn commit_all(&self) -> io::Result<()> {
+        let mut in_flight = InFlight::default();
         loop {
             // Everything that this turn's receives brought joins the commit.
             self.shared.reactor.end_of_turn().await;
-            if let Some(until_ns) = self.is_early() {
+            if in_flight.is_empty()
+                && let Some(until_ns) = self.is_early()
+            {
                 first(self.shared.work.wait(), self.shared.reactor.sleep_until(until_ns)).await;
                 continue;
             }
-            let Some(commit) = self.seal() else { return Ok(()) };
-            self.write(&commit).await?;
-            if let Some(failed) = self.failure() {
-                return Err(failed.into());
+            let begins = in_flight.is_empty() || (in_flight.has_room() && self.state().is_crowded());
+            let commit = if begins { self.seal() } else { None };
+            // Without memory to complete a commit it is the end of another that helps.
+            let may_begin = commit.is_some() || !begins;
+            if let Some(commit) = commit {
+                in_flight.push(Box::pin(async move {
+                    self.write(&commit).await?;
+                    Ok(commit)
+                }));
             }
-            self.finish(&commit);
+            if in_flight.is_empty() {
+                return Ok(());
+            }
+            in_flight.wait(may_begin.then(|| self.wait_crowded())).await?;
+            while let Some(commit) = in_flight.pop_ended() {
+                if let Some(failed) = self.failure() {
+                    return Err(failed.into());
+                }
+                self.finish(&commit);
+            }
+        }
+    }
+
+    /// Resolves when enough has been gathered for a commit that begins beside another.
+    async fn wait_crowded(&self) {
+        while !self.state().is_crowded() {
+            self.shared.crowded.wait().await;
         }
     }
 
     /// The moment until which the next commit should wait for more appends, if it should ([`crate::pace`]).
     fn is_early(&self) -> Option<u64> {
         let state = self.state();
-        let (appends, bytes) = state.gathered;
+        let Gathered { appends, bytes, .. } = state.gathered;
         if appends == 0 || state.options.durability == Durability::Os {
             return None;
         }
@@ -169,7 +195,7 @@ impl Store {
         let ends = sealed.iter().filter_map(|&slot| Some((slot, state.partition(slot)?.sealed_end))).collect();
         let sync = state.options.durability == Durability::Disk || state.must_sync;
         state.must_sync = false;
-        let (appends, _) = std::mem::take(&mut state.gathered);
+        let Gathered { appends, .. } = std::mem::take(&mut state.gathered);
         Some(Commit {
             seq,
             began_ns: self.shared.reactor.now_ns(),
@@ -185,6 +211,8 @@ impl Store {
     async fn write(&self, commit: &Commit) -> io::Result<()> {
         let reactor = &self.shared.reactor;
         let journal = &self.shared.journal;
+        // Groups lie in the journal in their order.
+        let placing = self.shared.placing_turn.enter().await;
         // A journal past the page cache is that of the class `Disk`, where every commit is durable by itself.
         let how = if journal.is_direct() { WriteSync::Data } else { WriteSync::No };
         let mut writes: Vec<Task<'_>> = Vec::new();
@@ -206,6 +234,7 @@ impl Store {
                 reactor.write_now(&place.file, place.pos, &group.bytes)?;
             }
         }
+        drop(placing);
         all(writes).await?;
         if how == WriteSync::No {
             let files = self.unsynced_files(segments, commit.sync);
@@ -259,7 +288,7 @@ impl Store {
             }
         }
         let now_ns = self.shared.reactor.now_ns();
-        let (waiting, _) = state.gathered;
+        let waiting = state.gathered.appends;
         state.pace.ended(now_ns, now_ns - commit.began_ns, commit.appends, waiting);
         state.committed = commit.seq;
         if let Some(group) = commit.groups.last() {
@@ -395,7 +424,65 @@ impl Store {
     }
 }
 
+/// Commits that are being written, oldest first.
+#[derive(Default)]
+struct InFlight<'a>(VecDeque<Write<'a>>);
+
+struct Write<'a> {
+    task: Pin<Box<dyn Future<Output = io::Result<Commit>> + 'a>>,
+    /// All of it is on the disk, and perhaps not of those before it.
+    written: Option<Commit>,
+}
+
+impl<'a> InFlight<'a> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn has_room(&self) -> bool {
+        self.0.len() < COMMITS_IN_FLIGHT
+    }
+
+    fn push(&mut self, task: Pin<Box<dyn Future<Output = io::Result<Commit>> + 'a>>) {
+        self.0.push_back(Write { task, written: None });
+    }
+
+    /// Waits until the oldest commit is on the disk, or until another may begin and `crowded` says that it should.
+    async fn wait(&mut self, crowded: Option<impl Future<Output = ()>>) -> io::Result<()> {
+        let mut crowded = pin!(crowded);
+        std::future::poll_fn(|context| {
+            self.poll(context)?;
+            let has_ended = self.0.front().is_some_and(|write| write.written.is_some());
+            let mut has_crowd =
+                || crowded.as_mut().as_pin_mut().is_some_and(|crowded| crowded.poll(context).is_ready());
+            if has_ended || (self.has_room() && has_crowd()) { Poll::Ready(Ok(())) } else { Poll::Pending }
+        })
+        .await
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        for write in self.0.iter_mut().filter(|write| write.written.is_none()) {
+            if let Poll::Ready(commit) = write.task.as_mut().poll(context) {
+                write.written = Some(commit?);
+            }
+        }
+        Ok(())
+    }
+
+    /// The oldest commit, if it is on the disk.
+    fn pop_ended(&mut self) -> Option<Commit> {
+        self.0.pop_front_if(|write| write.written.is_some())?.written
+    }
+}
+
 impl State {
+    /// Enough has been gathered for a commit that begins beside another. What goes straight to segments does not count: a
+    /// sync of each of their files is dear, so there fewer and larger commits are better.
+    pub(crate) fn is_crowded(&self) -> bool {
+        let enough = self.options.limits.second_commit_bytes;
+        self.gathered.journaled >= enough && self.options.durability == Durability::Disk
+    }
+
     /// Refuses appends until there is space; whoever waits to append is told so.
     fn note_full_disk(&mut self) {
         if self.health == Health::Running {
@@ -418,6 +505,9 @@ async fn allocate(reactor: &Reactor, file: &File, ahead: u64, end: u64) -> io::R
         result => result.map(|()| len),
     }
 }
+
+/// Commits that are written at the same time: with two the disk has always something to do.
+const COMMITS_IN_FLIGHT: usize = 2;
 
 /// Between two attempts to get space on a full disk, in ns.
 const FULL_DISK_PAUSE_NS: u64 = 500_000_000;

@@ -127,6 +127,7 @@ impl JournalFiles {
         }
         let pos = files.pos;
         files.pos += len;
+        assert!(seq > files.last_seq || seq == 0, "groups lie in their order");
         files.last_seq = seq;
         files.active.is_unsynced = true;
         Some(Place { file: files.active.file.clone(), pos })

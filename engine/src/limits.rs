@@ -65,6 +65,8 @@ pub struct Limits {
     pub journal_file_bytes: u64,
     /// Journal files of one core that may hold bytes which no segment holds yet. Appends wait above it.
     pub journal_files: usize,
+    /// Bytes of batches in the journal at which a commit does not wait for the end of the one before it.
+    pub second_commit_bytes: u64,
     /// Bytes that one commit of one partition must carry for the direct path to its segment to be taken.
     pub direct_commit_bytes: usize,
     /// Partitions of one core that may hold a chunk of their own for the direct path, as a part of the pool: one in
@@ -97,6 +99,7 @@ impl Default for Limits {
             pool_bytes: 512 << 20,
             journal_file_bytes: 64 << 20,
             journal_files: 4,
+            second_commit_bytes: 32 << 10,
             direct_commit_bytes: 128 << 10,
             direct_share: 4,
             segment_allocate_bytes: 64 << 20,
@@ -121,6 +124,7 @@ impl Limits {
             pool_bytes: 512 << 10,
             journal_file_bytes: 64 << 10,
             journal_files: 3,
+            second_commit_bytes: 1 << 10,
             direct_commit_bytes: 12 << 10,
             direct_share: 4,
             segment_allocate_bytes: 64 << 10,

@@ -151,7 +151,7 @@ pub(crate) struct Partition {
     pub(crate) in_gather: bool,
     /// Bytes that the gathering commit carries.
     pub(crate) gathered_bytes: u64,
-    /// The log's end when the commit in flight was sealed.
+    /// The log's end when the newest commit was sealed.
     pub(crate) sealed_end: Mark,
     /// The oldest journal group that holds bytes which no segment holds.
     pub(crate) dirty_since: Option<u64>,

@@ -69,8 +69,12 @@ pub(crate) struct Shared {
     pub(crate) journal: JournalFiles,
     /// Rings when there is something to commit.
     pub(crate) work: Notify,
+    /// Rings when there is so much to commit that it should not wait for the end of a commit.
+    pub(crate) crowded: Notify,
     /// Rings when journal or memory run short, or a segment has been rolled.
     pub(crate) pressure: Notify,
+    /// Taken by a commit until its journal groups have their places.
+    pub(crate) placing_turn: Turnstile,
     pub(crate) checkpoint_turn: Turnstile,
     /// Taken to open, make, rename or remove files of partitions by name. A name may be another partition's as soon as
     /// its directory was renamed, so whoever uses one makes sure in its turn that the partition is still there.
@@ -118,8 +122,7 @@ pub(crate) struct State {
     pub(crate) completed: BTreeSet<Slot>,
     /// Files of segments that were written without a sync, in the class `Os`.
     pub(crate) unsynced_segments: BTreeMap<(Slot, i64), File>,
-    /// Appends in the gathering commit, and the bytes of their batches.
-    pub(crate) gathered: (u32, u64),
+    pub(crate) gathered: Gathered,
     pub(crate) pace: Pace,
     /// The newest durable commit.
     pub(crate) committed: u64,
@@ -128,6 +131,25 @@ pub(crate) struct State {
     pub(crate) health: Health,
     pub(crate) commit_waiters: Vec<Waker>,
     pub(crate) capacity_waiters: Vec<Waker>,
+}
+
+/// What the gathering commit has been given.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Gathered {
+    /// Batches.
+    pub(crate) appends: u32,
+    /// Their bytes.
+    pub(crate) bytes: u64,
+    /// Those of them that go through the journal.
+    pub(crate) journaled: u64,
+}
+
+impl Gathered {
+    fn add(&mut self, bytes: u64, direct: bool) {
+        self.appends += 1;
+        self.bytes += bytes;
+        self.journaled += if direct { 0 } else { bytes };
+    }
 }
 
 impl Store {
@@ -155,7 +177,7 @@ impl Store {
             must_sync: false,
             completed: BTreeSet::new(),
             unsynced_segments: BTreeMap::new(),
-            gathered: (0, 0),
+            gathered: Gathered::default(),
             pace: Pace::default(),
             committed: 0,
             durable_group: None,
@@ -169,7 +191,9 @@ impl Store {
             state: RefCell::new(state),
             journal,
             work: Notify::new(),
+            crowded: Notify::new(),
             pressure: Notify::new(),
+            placing_turn: Turnstile::default(),
             checkpoint_turn: Turnstile::default(),
             names_turn: Turnstile::default(),
             spares,
@@ -211,7 +235,12 @@ impl Store {
             false => append(&mut state, now_ms),
         };
         match result {
-            Ok(_) => self.shared.work.notify(),
+            Ok(_) => {
+                self.shared.work.notify();
+                if state.is_crowded() {
+                    self.shared.crowded.notify();
+                }
+            }
             Err(AppendError::Busy) => self.shared.pressure.notify(),
             Err(_) => {}
         }
@@ -360,7 +389,7 @@ impl State {
             }
         }
         partition.gathered_bytes += batch.total_len() as u64;
-        self.gathered = (self.gathered.0 + 1, self.gathered.1 + batch.total_len() as u64);
+        self.gathered.add(batch.total_len() as u64, direct);
         self.must_sync |= partition.config.flush_every_append;
 
         let slice = if direct {

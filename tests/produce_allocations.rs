@@ -88,6 +88,7 @@ fn a_produce_allocates_nothing_in_the_steady_state() {
     let store = StorePlan {
         dir: dir.path().to_owned(),
         durability: Durability::Disk,
+        memory_ahead: false,
         limits: Limits { pool_bytes: 64 << 20, ..Limits::default() },
         retention_check_interval_ms: 300_000,
         compaction: None,

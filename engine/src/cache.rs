@@ -14,9 +14,11 @@
 
 use std::alloc::{self, Layout};
 use std::fmt;
+use std::io;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use crate::ahead::Ahead;
 use crate::limits::BLOCK_BYTES;
 
 /// Huge pages of x86-64 and of AArch64 with 4 KiB pages, in bytes. A chunk that consists of them goes to the disk in a few
@@ -24,7 +26,7 @@ use crate::limits::BLOCK_BYTES;
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 /// One aligned piece of memory. Only [`ChunkWriter`] writes to it, only [`Slice`] reads from it.
-struct Chunk {
+pub(crate) struct Chunk {
     base: NonNull<u8>,
     len: usize,
 }
@@ -42,7 +44,8 @@ impl Chunk {
         Layout::from_size_align(len, align).expect("a chunk's size is bounded by Limits")
     }
 
-    fn allocate(len: usize) -> Chunk {
+    /// Zeroed memory of `len` bytes, all of it touched.
+    pub(crate) fn allocate(len: usize) -> Chunk {
         assert!(len >= BLOCK_BYTES && len.is_multiple_of(BLOCK_BYTES));
         let layout = Chunk::layout(len);
         // SAFETY: the layout's size is not zero (asserted above).
@@ -61,7 +64,7 @@ impl Chunk {
 
 impl Drop for Chunk {
     fn drop(&mut self) {
-        // SAFETY: `base` came from `alloc_zeroed` with this very layout, and this is the last owner.
+        // SAFETY: `base` came from `alloc` with this very layout, and this is the last owner.
         unsafe { alloc::dealloc(self.base.as_ptr(), Chunk::layout(self.len)) }
     }
 }
@@ -268,6 +271,8 @@ pub struct ChunkPool {
     free: Vec<Arc<Chunk>>,
     /// Given back while a send or a write still reads them; looked at again when the free list is empty.
     referenced: Vec<Arc<Chunk>>,
+    /// Touches the next chunk. What it was asked for counts as allocated.
+    ahead: Option<Ahead>,
 }
 
 impl fmt::Debug for Chunk {
@@ -287,7 +292,13 @@ impl ChunkPool {
             allocated: 0,
             free: Vec::new(),
             referenced: Vec::new(),
+            ahead: None,
         }
+    }
+
+    /// The pool with a thread that touches its memory before it is needed.
+    pub fn with_memory_ahead(self) -> io::Result<ChunkPool> {
+        Ok(ChunkPool { ahead: Some(Ahead::start(self.chunk_bytes)?), ..self })
     }
 
     /// An empty chunk, or `None` when the cap is reached and nothing has been given back.
@@ -297,13 +308,30 @@ impl ChunkPool {
         }
         let chunk = match self.free.pop() {
             Some(chunk) => chunk,
-            None if self.allocated < self.max_chunks => {
-                self.allocated += 1;
-                Arc::new(Chunk::allocate(self.chunk_bytes))
-            }
-            None => return None,
+            None => Arc::new(self.fresh()?),
         };
         Some(ChunkWriter { chunk, filled: 0 })
+    }
+
+    /// A chunk that has not been used before.
+    fn fresh(&mut self) -> Option<Chunk> {
+        let chunk = match self.ahead.as_mut().and_then(Ahead::take) {
+            Some(chunk) => chunk,
+            None if self.allocated < self.max_chunks => {
+                self.allocated += 1;
+                Chunk::allocate(self.chunk_bytes)
+            }
+            // The last one may be on its way.
+            None => self.ahead.as_mut()?.wait()?,
+        };
+        if let Some(ahead) = &mut self.ahead
+            && ahead.asked() == 0
+            && self.allocated < self.max_chunks
+        {
+            ahead.ask();
+            self.allocated += ahead.asked();
+        }
+        Some(chunk)
     }
 
     /// An empty chunk of at least `bytes`, for a batch that fits into no ordinary one. It counts against the cap, and
@@ -311,7 +339,9 @@ impl ChunkPool {
     pub fn take_large(&mut self, bytes: usize) -> Option<ChunkWriter> {
         let units = bytes.div_ceil(self.chunk_bytes);
         self.collect();
-        while self.allocated + units > self.max_chunks && self.free.pop().is_some() {
+        while self.allocated + units > self.max_chunks
+            && (self.free.pop().is_some() || self.ahead.as_mut().is_some_and(|ahead| ahead.wait().is_some()))
+        {
             self.allocated -= 1;
         }
         if self.allocated + units > self.max_chunks {
@@ -329,7 +359,8 @@ impl ChunkPool {
     /// Chunks that could be taken now or after their last reader is done, without evicting anything.
     #[must_use]
     pub fn available(&self) -> usize {
-        self.max_chunks - self.allocated + self.free.len() + self.referenced.len()
+        let asked = self.ahead.as_ref().map_or(0, Ahead::asked);
+        self.max_chunks - self.allocated + asked + self.free.len() + self.referenced.len()
     }
 
     /// Bytes of memory that the pool has asked of the system so far.

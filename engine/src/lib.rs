@@ -1,5 +1,6 @@
 //! The store and the per-core runtime of Weir.
 
+mod ahead;
 pub mod cache;
 mod checkpoint;
 mod commit;

@@ -53,6 +53,8 @@ pub struct StoreOptions {
     pub incarnation: u64,
     /// The class of all topics that do not ask for more.
     pub durability: Durability,
+    /// A thread touches the pool's memory before it is needed, with a schedule that no simulation knows.
+    pub memory_ahead: bool,
     /// The bounds.
     pub limits: Limits,
 }
@@ -161,6 +163,9 @@ impl Store {
         let spares = Spares::new(&options);
         let limits = &options.limits;
         let mut pool = ChunkPool::new(limits.chunk_bytes, limits.pool_bytes);
+        if options.memory_ahead {
+            pool = pool.with_memory_ahead()?;
+        }
         let state = State {
             partitions: Vec::new(),
             reserve: pool.take(),

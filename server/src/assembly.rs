@@ -54,6 +54,8 @@ pub struct StorePlan {
     pub dir: PathBuf,
     /// The class of acknowledgements.
     pub durability: Durability,
+    /// A thread beside each core touches memory before it is needed ([`StoreOptions::memory_ahead`]).
+    pub memory_ahead: bool,
     /// The bounds of each core's store.
     pub limits: Limits,
     /// How often segments are looked at for retention, in milliseconds.
@@ -161,6 +163,7 @@ pub async fn recover(
                 core: core as u16,
                 incarnation: found.incarnation,
                 durability: plan.durability,
+                memory_ahead: plan.memory_ahead,
                 limits: plan.limits.clone(),
             };
             let (interval_ms, compaction) = (plan.retention_check_interval_ms, plan.compaction.clone());

@@ -216,6 +216,7 @@ pub fn run(options: &Options, data: &DataDir, loggers: &Arc<Loggers>) -> Result<
             Durability::Disk => engine::Durability::Disk,
             Durability::Os => engine::Durability::Os,
         },
+        memory_ahead: true,
         limits: Limits {
             pool_bytes: shares.pool_bytes,
             producer_expiration_ms: i64::from(options.producer_expiration_ms),

@@ -51,6 +51,7 @@ pub(crate) fn life<T>(
     let stores = StorePlan {
         dir: PathBuf::from("data"),
         durability,
+        memory_ahead: false,
         limits: Limits::tiny(),
         retention_check_interval_ms: 1_000_000,
         compaction: None,

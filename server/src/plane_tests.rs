@@ -94,6 +94,7 @@ fn with_options(cores: usize, config: SimConfig, options: ShardOptions, test: im
     let plan = StorePlan {
         dir: PathBuf::from("/data"),
         durability: Durability::Disk,
+        memory_ahead: false,
         limits: Limits::tiny(),
         retention_check_interval_ms: 1_000_000,
         compaction: None,

@@ -154,7 +154,14 @@ impl Bed {
         let (store, slot) = reactor.block_on(async {
             let found = recovery::recover(&reactor, dir.path(), &limits).await.expect("an empty directory");
             let incarnation = found.incarnation;
-            let options = StoreOptions { dir: dir.path().to_owned(), core: 0, incarnation, durability, limits };
+            let options = StoreOptions {
+                dir: dir.path().to_owned(),
+                core: 0,
+                incarnation,
+                durability,
+                memory_ahead: true,
+                limits,
+            };
             let store = Store::open(reactor.clone(), options).await.expect("a store");
             let running = store.clone();
             reactor.spawn(async move { panic!("{}", running.run().await) });

@@ -57,7 +57,7 @@ pub(crate) fn batch(random: &mut Random, records: usize, value_bytes: usize) -> 
 }
 
 pub(crate) fn options(dir: &Path, incarnation: u64, durability: Durability, limits: &Limits) -> StoreOptions {
-    StoreOptions { dir: dir.to_owned(), core: 0, incarnation, durability, limits: limits.clone() }
+    StoreOptions { dir: dir.to_owned(), core: 0, incarnation, durability, memory_ahead: false, limits: limits.clone() }
 }
 
 pub(crate) fn config() -> PartitionConfig {

@@ -12,21 +12,23 @@
 //! Slices may be sent to other cores and to the kernel; the pool and the writers stay with their core.
 #![allow(unsafe_code)]
 
+mod ahead;
+
 use std::alloc::{self, Layout};
 use std::fmt;
 use std::io;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use crate::ahead::Ahead;
 use crate::limits::BLOCK_BYTES;
+use ahead::Ahead;
 
 /// Huge pages of x86-64 and of AArch64 with 4 KiB pages, in bytes. A chunk that consists of them goes to the disk in a few
 /// large pieces where one of 4 KiB pages takes hundreds: half the time per large write on a virtual disk.
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 /// One aligned piece of memory. Only [`ChunkWriter`] writes to it, only [`Slice`] reads from it.
-pub(crate) struct Chunk {
+struct Chunk {
     base: NonNull<u8>,
     len: usize,
 }
@@ -45,7 +47,7 @@ impl Chunk {
     }
 
     /// Zeroed memory of `len` bytes, all of it touched.
-    pub(crate) fn allocate(len: usize) -> Chunk {
+    fn allocate(len: usize) -> Chunk {
         assert!(len >= BLOCK_BYTES && len.is_multiple_of(BLOCK_BYTES));
         let layout = Chunk::layout(len);
         // SAFETY: the layout's size is not zero (asserted above).

@@ -1,6 +1,5 @@
 //! The store and the per-core runtime of Weir.
 
-mod ahead;
 pub mod cache;
 mod checkpoint;
 mod commit;

@@ -10,11 +10,11 @@ use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 
-use crate::cache::Chunk;
+use super::Chunk;
 
 /// The thread, and what it was asked for. It ends when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Ahead {
+pub(super) struct Ahead {
     /// `None` only while it is dropped.
     wanted: Option<Sender<()>>,
     ready: Receiver<Chunk>,
@@ -25,7 +25,7 @@ pub(crate) struct Ahead {
 
 impl Ahead {
     /// Starts the thread, on the processors that the calling thread may use.
-    pub(crate) fn start(chunk_bytes: usize) -> io::Result<Ahead> {
+    pub(super) fn start(chunk_bytes: usize) -> io::Result<Ahead> {
         let (wanted, asked) = channel::<()>();
         let (give, ready) = channel();
         let work = move || {
@@ -37,26 +37,26 @@ impl Ahead {
     }
 
     /// Chunks that were asked for and have not been taken.
-    pub(crate) fn asked(&self) -> usize {
+    pub(super) fn asked(&self) -> usize {
         self.asked
     }
 
     /// Asks for one more chunk.
-    pub(crate) fn ask(&mut self) {
+    pub(super) fn ask(&mut self) {
         if self.wanted.as_ref().is_some_and(|wanted| wanted.send(()).is_ok()) {
             self.asked += 1;
         }
     }
 
     /// A chunk, if one is ready.
-    pub(crate) fn take(&mut self) -> Option<Chunk> {
+    pub(super) fn take(&mut self) -> Option<Chunk> {
         let chunk = self.ready.try_recv().ok()?;
         self.asked -= 1;
         Some(chunk)
     }
 
     /// A chunk, if one was asked for; waits until it is ready.
-    pub(crate) fn wait(&mut self) -> Option<Chunk> {
+    pub(super) fn wait(&mut self) -> Option<Chunk> {
         if self.asked == 0 {
             return None;
         }
@@ -85,8 +85,8 @@ fn yield_to_others() {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ChunkPool;
     use super::*;
-    use crate::cache::ChunkPool;
 
     #[test]
     fn what_was_asked_for_comes_and_nothing_else() {

@@ -132,6 +132,23 @@ fn decode<'a, M: Message<'a>>(bytes: &'a [u8], version: i16) -> M {
 }
 
 #[test]
+fn a_reader_of_pages_that_has_gone_is_no_fault() {
+    let print = |argument: &str, stdout: Stdio| {
+        let output = weir().arg(argument).stdout(stdout).output().expect("the program runs");
+        (output.status.code(), String::from_utf8(output.stderr).expect("text"))
+    };
+    for argument in ["config", "compatibility", "--help", "--version"] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        assert_eq!(print(argument, writer.into()), (Some(0), String::new()), "{argument}");
+    }
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("a full device");
+    let (code, said) = print("config", full.into());
+    assert_eq!(code, Some(1));
+    assert!(said.starts_with("weir: cannot write to standard output: "), "{said}");
+}
+
+#[test]
 fn loggers_say_what_they_are_asked_to_while_the_broker_runs() {
     let place = place();
     let broker = Broker::start(place.path(), &["--log-level", "error"]);

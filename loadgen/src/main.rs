@@ -3,7 +3,6 @@
 //! Exit codes: 0 the run went through; 1 the audit failed; 2 the command line is wrong; 3 the run could not begin or be
 //! judged; 4 the broker answered with errors or connections were lost.
 
-use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,20 +28,20 @@ fn main() -> ExitCode {
     let invocation = match Cli::parse().into_invocation() {
         Ok(invocation) => invocation,
         Err(error) => {
-            eprintln!("weir-load: {error}");
+            stdio::say(&format!("weir-load: {error}\n"));
             return ExitCode::from(WRONG_COMMAND_LINE);
         }
     };
     let stop = Arc::new(AtomicBool::new(false));
     if let Err(error) = stop_on_signals(&stop) {
-        eprintln!("weir-load: cannot listen for signals: {error}");
+        stdio::say(&format!("weir-load: cannot listen for signals: {error}\n"));
         return ExitCode::from(NO_RUN);
     }
     allow_many_connections();
     match execute(&invocation, &stop) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("weir-load: {error}");
+            stdio::say(&format!("weir-load: {error}\n"));
             ExitCode::from(NO_RUN)
         }
     }
@@ -61,20 +60,17 @@ fn execute(invocation: &Invocation, stop: &Arc<AtomicBool>) -> Result<u8, Box<dy
     progress.end();
     let outcome = outcome?;
     let report = Report::new(&invocation.plan, invocation.meter.as_ref(), &outcome);
-    match &invocation.json {
-        Some(path) if path.as_os_str() == "-" => {
-            let mut out = std::io::stdout().lock();
-            serde_json::to_writer_pretty(&mut out, &report)?;
-            writeln!(out)?;
+    let mut text = report.to_string();
+    if let Some(path) = &invocation.json {
+        let json = serde_json::to_string_pretty(&report)? + "\n";
+        match path.as_os_str() == "-" {
+            true => text = json,
+            false => {
+                std::fs::write(path, json).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+            }
         }
-        Some(path) => {
-            let mut json = serde_json::to_vec_pretty(&report)?;
-            json.push(b'\n');
-            std::fs::write(path, json).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-            print!("{report}");
-        }
-        None => print!("{report}"),
     }
+    stdio::print(&text).map_err(|error| format!("cannot write to standard output: {error}"))?;
     Ok(match (report.audit_passed(), report.is_clean()) {
         (false, _) => AUDIT_FAILED,
         (true, false) => NOT_CLEAN,

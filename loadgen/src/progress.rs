@@ -38,7 +38,7 @@ impl Progress {
                 bar.set_message(what.to_owned());
                 bar.tick();
             }
-            Progress::Lines => eprintln!("{what}"),
+            Progress::Lines => stdio::say(&format!("{what}\n")),
         }
     }
 

@@ -69,6 +69,28 @@ fn progress_goes_to_standard_error_and_can_be_turned_off() {
 }
 
 #[test]
+fn readers_that_have_gone_are_no_fault() {
+    let closed = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        writer
+    };
+    for line in ["produce --records 10 --audit", "produce --records 10 --audit --json -"] {
+        let status = weir_load(Some(&faulty(Fault::None)), line).stdout(closed()).stderr(closed()).status().unwrap();
+        assert_eq!(status.code(), Some(0), "{line}");
+    }
+    for line in ["--help", "produce --help", "--version"] {
+        let Output { status, stderr, .. } = weir_load(None, line).stdout(closed()).output().unwrap();
+        assert_eq!((status.code(), stderr), (Some(0), Vec::new()), "{line}");
+    }
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let line = "produce --records 10 --quiet";
+    let Output { status, stderr, .. } = weir_load(Some(&faulty(Fault::None)), line).stdout(full).output().unwrap();
+    assert_eq!(status.code(), Some(3));
+    assert!(String::from_utf8(stderr).unwrap().starts_with("weir-load: cannot write to standard output: "));
+}
+
+#[test]
 fn an_interrupt_ends_the_run_with_a_report() {
     let broker = faulty(Fault::None);
     let mut child = weir_load(Some(&broker), "produce --duration 1h --warmup 0 --audit -q --json -")

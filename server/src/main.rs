@@ -1,7 +1,6 @@
 //! The broker's program: settings, log, data directory, broker, exit code.
 
 use std::fmt::Display;
-use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -31,9 +30,10 @@ fn main() -> ExitCode {
 }
 
 fn print(page: &str) -> Exit {
-    // A reader that has seen enough closes the pipe: no error.
-    let _ = std::io::stdout().write_all(page.as_bytes());
-    Exit::Clean
+    match stdio::print(page) {
+        Ok(()) => Exit::Clean,
+        Err(error) => refuse(&format!("cannot write to standard output: {error}"), Exit::Other),
+    }
 }
 
 fn serve(flags: &[(String, String)]) -> Exit {
@@ -87,9 +87,9 @@ fn start_log(level: &str) -> Arc<Loggers> {
     Loggers::new(level, move |levels| drop(in_force.reload(levels)))
 }
 
-/// Says what is wrong with the settings, before there is a log.
+/// Says why nothing is done, before there is a log.
 fn refuse(error: &dyn Display, exit: Exit) -> Exit {
-    eprintln!("weir: {error}");
+    stdio::say(&format!("weir: {error}\n"));
     exit
 }
 

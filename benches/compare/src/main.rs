@@ -94,7 +94,7 @@ fn main() -> ExitCode {
     match run(&options) {
         Ok(code) => code,
         Err(message) => {
-            eprintln!("compare: {message}");
+            stdio::say(&format!("compare: {message}\n"));
             ExitCode::FAILURE
         }
     }
@@ -102,7 +102,7 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<ExitCode, String> {
     if options.list {
-        list();
+        stdio::print(&listed()).map_err(|error| format!("cannot write to standard output: {error}"))?;
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(folder) = &options.report {
@@ -118,7 +118,8 @@ fn run(options: &Options) -> Result<ExitCode, String> {
     let root = workspace_root();
     let data_parent = options.data_dir.clone().unwrap_or_else(|| root.join("target")).join("compare-data");
     let _lock = claim(&data_parent)?;
-    eprintln!("Apache Kafka {}: from {}", kafka::VERSION, kafka::cache_dir().map_err(in_words)?.display());
+    let cache = kafka::cache_dir().map_err(in_words)?;
+    stdio::say(&format!("Apache Kafka {}: from {}\n", kafka::VERSION, cache.display()));
     let jars = kafka::provision().map_err(in_words)?;
     let weir = match &options.weir_bin {
         _ if options.kafka_on_both_sides => None,
@@ -166,14 +167,18 @@ fn run(options: &Options) -> Result<ExitCode, String> {
     }
 }
 
-fn list() {
+/// The cases with their floors.
+fn listed() -> String {
+    let mut text = String::new();
     for case in CASES {
         let classes: Vec<String> = case.classes.iter().map(|class| class.number().to_string()).collect();
-        println!("{:<18} class {:<5} {}", case.name, classes.join(","), case.title);
+        text += &format!("{:<18} class {:<5} {}\n", case.name, classes.join(","), case.title);
         for floor in case.floors {
-            println!("{:18}   class {}: {} {}", "", floor.class.number(), floor.metric.title(), floor.bound);
+            let (class, metric) = (floor.class.number(), floor.metric.title());
+            text += &format!("{:18}   class {class}: {metric} {}\n", "", floor.bound);
         }
     }
+    text
 }
 
 fn chosen_cases(options: &Options) -> Result<Vec<(Class, &'static Case)>, String> {
@@ -220,7 +225,7 @@ fn publish(options: &Options, folder: &Folder) -> Result<(), String> {
     }
     let readme = folder.path().join("README.md");
     write(&readme, &report.readme)?;
-    eprintln!("the report: {}", readme.display());
+    stdio::say(&format!("the report: {}\n", readme.display()));
 
     if options.readme {
         if circumstances.settings.kafka_on_both_sides {
@@ -263,7 +268,7 @@ fn claim(data_parent: &Path) -> Result<File, String> {
 
 /// Builds a package of the workspace and returns the path of its program.
 fn build(root: &Path, package: &str, program: &str) -> Result<PathBuf, String> {
-    eprintln!("building {program}");
+    stdio::say(&format!("building {program}\n"));
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .args(["build", "--release", "--message-format=json-render-diagnostics", "-p", package])

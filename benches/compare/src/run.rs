@@ -121,9 +121,10 @@ pub fn run_all(plan: &Plan, folder: &Folder) -> Result<u32, RunError> {
                     continue;
                 }
                 check_disk(plan, case)?;
-                eprint!("[{number}/{total}] class {} {} round {round} {}: ", class.number(), case.name, side.name());
-                let record = run_one(plan, class, case, round, position, side).inspect_err(|_| eprintln!())?;
-                eprintln!("{}", in_short(case, &record));
+                let (class_number, name) = (class.number(), case.name);
+                stdio::say(&format!("[{number}/{total}] class {class_number} {name} round {round} {}: ", side.name()));
+                let record = run_one(plan, class, case, round, position, side).inspect_err(|_| stdio::say("\n"))?;
+                stdio::say(&format!("{}\n", in_short(case, &record)));
                 folder.add(&record).map_err(RunError::Folder)?;
                 let row = in_a_row.entry(side).or_default();
                 match record.outcome {

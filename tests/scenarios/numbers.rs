@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -18,15 +18,20 @@ use crate::python;
 const TOPIC: &str = "numtest";
 const PARTITIONS: u32 = 4;
 const NUMBERS: usize = 1000;
+/// Of the programs that produce, store and read.
+const PACKAGES: &str = "mongo";
 
 #[test]
 #[ignore = "needs kafka-python and pymongo from the Python package index, and FerretDB from the Go module proxy"]
 fn scenario_numbers_into_mongodb() {
+    // Built for minutes where it is missing: other tests may have the machine meanwhile.
+    let ferretdb = provision::go("scenarios/ferretdb", "ferretdb");
+    provision::python(PACKAGES);
     let _machine = cache::whole_machine();
     let mut broker = Broker::start(&suite!(), "scenario-numbers", &[("auto.create.topics.enable", "false")]);
     let mut connection = Connection::open(&broker.bootstrap()).expect("a connection");
     assert_eq!(connection.create_topic(TOPIC, PARTITIONS as i32, &[]).expect("an answer"), 0);
-    let database = Database::start(&broker);
+    let database = Database::start(&broker, &ferretdb);
     let produce = |broker: &Broker, first: usize, last: usize| {
         let arguments = ["produce", &broker.bootstrap(), &first.to_string(), &last.to_string()];
         run(script().args(arguments), &broker.dir().join("produce.log"));
@@ -74,11 +79,11 @@ struct Database {
 }
 
 impl Database {
-    fn start(broker: &Broker) -> Database {
+    fn start(broker: &Broker, program: &Path) -> Database {
         let dir = broker.dir().join("mongodb");
         std::fs::create_dir(&dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
         let port = free_port();
-        let mut server = Command::new(provision::go("scenarios/ferretdb", "ferretdb"));
+        let mut server = Command::new(program);
         server.arg(port.to_string()).arg(&dir);
         let mut server = Running::start(&mut server, &dir.join("server.log"));
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
@@ -109,5 +114,5 @@ impl Database {
 const CONNECT_PAUSE: Duration = Duration::from_millis(20);
 
 fn script() -> Command {
-    python("mongo", "number_store.py")
+    python(PACKAGES, "number_store.py")
 }

@@ -17,13 +17,14 @@ const RECORDS: usize = 900;
 #[test]
 #[ignore = "needs PySpark from the Python package index and its Kafka package from Maven"]
 fn scenario_spark() {
+    // Hundreds of megabytes where they are missing: other tests may have the machine meanwhile.
+    let mut spark = python("pyspark", "spark.py");
+    let jars: Vec<String> = jars().iter().map(|jar| jar.display().to_string()).collect();
     let _machine = cache::whole_machine();
     let mut broker = Broker::start(&suite!(), "scenario-spark", &[("auto.create.topics.enable", "false")]);
     let tools = Tools::new(&broker);
     tools.create("spark-in", PARTITIONS as u32);
     tools.create("spark-out", PARTITIONS as u32);
-    let jars: Vec<String> = jars().iter().map(|jar| jar.display().to_string()).collect();
-    let mut spark = python("pyspark", "spark.py");
     spark.args([&jars.join(","), &broker.bootstrap()]).arg(broker.dir().join("checkpoint"));
 
     write(&broker, 0);

@@ -26,7 +26,8 @@ pub fn once(name: &str, key: &str, build: impl FnOnce(&Path)) -> PathBuf {
 }
 
 /// Holds the whole machine for one test: the tests that start brokers and clients measure nothing, but they need both
-/// cores to stay inside the deadlines of the clients. Other processes wait as well. Released when dropped.
+/// cores to stay inside the deadlines of the clients. Other processes wait as well. Released when dropped. What takes minutes
+/// to provision is asked for before.
 pub fn whole_machine() -> File {
     let root = root();
     fs::create_dir_all(&root).unwrap_or_else(|error| panic!("{}: {error}", root.display()));

@@ -91,7 +91,7 @@ fn a_produce_allocates_nothing_in_the_steady_state() {
         memory_ahead: false,
         limits: Limits { pool_bytes: 64 << 20, ..Limits::default() },
         retention_check_interval_ms: 300_000,
-        compaction: None,
+        compaction_bytes: None,
     };
     assembly::run_cores(plan, async |core0: Shard| {
         let found = assembly::recover(&core0, &store, |_, cause| panic!("{cause}")).await.expect("a store");

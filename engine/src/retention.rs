@@ -38,6 +38,11 @@ impl Store {
         }
     }
 
+    /// Changes after which silence a producer is forgotten, in milliseconds: from the next look at its partition on.
+    pub fn set_producer_expiration(&self, silence_ms: i64) {
+        self.state_mut().options.limits.producer_expiration_ms = silence_ms;
+    }
+
     /// Applies retention to the partitions of which segments have been completed.
     async fn retain_completed(&self) -> io::Result<()> {
         let completed = std::mem::take(&mut self.state_mut().completed);

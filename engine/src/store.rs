@@ -14,6 +14,7 @@ use std::task::Waker;
 use wire::batch::{self, BatchView};
 
 use crate::cache::{ChunkPool, ChunkWriter};
+use crate::compaction::CompactionControl;
 use crate::direct::{Direct, DirectDone, DirectWrite};
 use crate::gather::{FullChunk, Gather};
 use crate::io::File;
@@ -84,6 +85,7 @@ pub(crate) struct Shared {
     pub(crate) spares: Spares,
     /// Rings when segments have been completed, or a spare file has come.
     pub(crate) retention_wake: Notify,
+    pub(crate) compaction: CompactionControl,
 }
 
 /// Whether the store accepts appends.
@@ -203,6 +205,7 @@ impl Store {
             names_turn: Turnstile::default(),
             spares,
             retention_wake: Notify::new(),
+            compaction: CompactionControl::default(),
         };
         Ok(Store { shared: Rc::new(shared) })
     }

@@ -217,7 +217,8 @@ async fn live(sim: Sim, reactor: Reactor, seed: u64, appends: usize, known: Know
     known.borrow_mut().created = true;
     let (running, world) = (store.clone(), sim.clone());
     reactor.spawn(async move {
-        let failed = running.run_compaction(few_keys(), |remark| panic!("{remark}")).await;
+        running.set_compaction(few_keys());
+        let failed = running.run_compaction(|remark| panic!("{remark}")).await;
         assert!(world.is_halted(), "compaction failed by itself: {failed}");
     });
     for _ in 0..appends {
@@ -365,10 +366,15 @@ impl CommittedReader {
 
 async fn compact_all(store: &Store, options: &CompactionOptions) -> Option<Compacted> {
     let mut last = None;
-    while let Some(done) = store.compact_next(options, &|remark| panic!("{remark}")).await.unwrap() {
+    while let Some(done) = compact_next(store, options).await {
         last = Some(done);
     }
     last
+}
+
+async fn compact_next(store: &Store, options: &CompactionOptions) -> Option<Compacted> {
+    store.set_compaction(*options);
+    store.compact_next(&|remark| panic!("{remark}")).await.unwrap()
 }
 
 /// Recovers an image and holds it against what is known, before and after compaction. Returns what is known from then on.
@@ -617,7 +623,7 @@ fn retention_passes_over_segments_without_records() {
         let mut known = History::default();
         fill(sim, store, slot, 12, &mut known, reactor).await;
         // The map covers all, and the keys of the first segments have all come again. A second pass would join them.
-        store.compact_next(&many_keys(), &|remark| panic!("{remark}")).await.unwrap().unwrap();
+        compact_next(store, &many_keys()).await.unwrap();
         let first = store.read_any(slot, 0).await.unwrap();
         let first = BatchView::parse(first.slices[0].as_bytes()).unwrap().base_offset();
         let first_end: i64 = names(reactor)[1].trim_end_matches(".log").parse().unwrap();
@@ -633,6 +639,68 @@ fn retention_passes_over_segments_without_records() {
     });
 }
 
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// Compaction in the background, from now on with these options.
+fn spawn_compaction(reactor: &Reactor, store: &Store, options: CompactionOptions) {
+    store.set_compaction(options);
+    let running = store.clone();
+    reactor.spawn(async move {
+        let failed = running.run_compaction(|remark| panic!("{remark}")).await;
+        panic!("compaction failed: {failed}");
+    });
+}
+
+async fn pass_time(reactor: &Reactor, ns: u64) {
+    reactor.sleep_until(reactor.now_ns() + ns).await;
+}
+
+#[test]
+fn another_pause_between_looks_counts_at_once() {
+    with_store(async |sim, reactor, store, slot| {
+        let bytes = || store.info(slot).unwrap().bytes;
+        let pausing = |backoff_ms| CompactionOptions { backoff_ms, ..many_keys() };
+        spawn_compaction(reactor, store, pausing(3_600_000));
+        // The first look, which finds nothing.
+        pass_time(reactor, SECOND_NS).await;
+        let mut known = History::default();
+        fill(sim, store, slot, 6, &mut known, reactor).await;
+        let full = bytes();
+        pass_time(reactor, 600 * SECOND_NS).await;
+        assert_eq!(bytes(), full, "it is looked at before its time");
+        store.set_compaction(pausing(20_000));
+        pass_time(reactor, SECOND_NS).await;
+        let compacted = bytes();
+        assert!(compacted < full, "the change waits for the end of the pause");
+        fill(sim, store, slot, 6, &mut known, reactor).await;
+        let full = bytes();
+        pass_time(reactor, 21 * SECOND_NS).await;
+        assert!(bytes() < full, "the pause is the old one");
+        read_all(store, slot, &known).await;
+    });
+}
+
+#[test]
+fn another_pace_counts_within_a_pass() {
+    with_store(async |sim, reactor, store, slot| {
+        let bytes = || store.info(slot).unwrap().bytes;
+        let paced = |max_bytes_per_second| CompactionOptions { max_bytes_per_second, ..many_keys() };
+        let mut known = History::default();
+        fill(sim, store, slot, 6, &mut known, reactor).await;
+        let full = bytes();
+        spawn_compaction(reactor, store, paced(1.0));
+        pass_time(reactor, 600 * SECOND_NS).await;
+        assert_eq!(bytes(), full, "faster than a byte in a second");
+        // A pass reads and writes some 40 kB: a few seconds of them.
+        store.set_compaction(paced(10_000.0));
+        pass_time(reactor, SECOND_NS).await;
+        assert_eq!(bytes(), full, "faster than 10 kB in a second");
+        pass_time(reactor, 10 * SECOND_NS).await;
+        assert!(bytes() < full, "the pass has kept its pace");
+        read_all(store, slot, &known).await;
+    });
+}
+
 #[test]
 fn a_partition_is_deleted_at_any_moment_of_a_pass() {
     let mut overtaken = 0;
@@ -643,7 +711,7 @@ fn a_partition_is_deleted_at_any_moment_of_a_pass() {
             let compacted = Rc::new(RefCell::new(None));
             let (running, result) = (store.clone(), compacted.clone());
             reactor.spawn(async move {
-                let done = running.compact_next(&many_keys(), &|remark| panic!("{remark}")).await.unwrap();
+                let done = compact_next(&running, &many_keys()).await;
                 *result.borrow_mut() = Some(done);
             });
             reactor.sleep_until(reactor.now_ns() + delay_ns).await;

@@ -22,12 +22,13 @@ use std::thread;
 use engine::io::{Io, SetupError};
 use engine::limits::Limits;
 use engine::mailbox::{self, MailboxEnd};
-use engine::reactor::Reactor;
+use engine::reactor::{Notify, Reactor};
 use engine::recovery::{self, Recovered};
 use engine::{CompactionOptions, Durability, PartitionConfig, PartitionSeed, Slot, Store, StoreOptions};
 
 use tracing::warn;
 
+use crate::config::live::CompactionSettings;
 use crate::connection::admission::Admission;
 use crate::image::Image;
 use crate::limits::MAILBOX_MESSAGES;
@@ -60,8 +61,8 @@ pub struct StorePlan {
     pub limits: Limits,
     /// How often segments are looked at for retention, in milliseconds.
     pub retention_check_interval_ms: u64,
-    /// How each core's store compacts logs; none when it does not.
-    pub compaction: Option<CompactionOptions>,
+    /// Memory of each core for the compaction of logs, in bytes; none when they are not compacted.
+    pub compaction_bytes: Option<usize>,
 }
 
 /// Why the cores did not start.
@@ -166,9 +167,9 @@ pub async fn recover(
                 memory_ahead: plan.memory_ahead,
                 limits: plan.limits.clone(),
             };
-            let (interval_ms, compaction) = (plan.retention_check_interval_ms, plan.compaction.clone());
+            let (interval_ms, compaction_bytes) = (plan.retention_check_interval_ms, plan.compaction_bytes);
             let on_failure = on_failure.clone();
-            core0.run_on(core, move |shard| open_store(shard, options, interval_ms, compaction, on_failure))
+            core0.run_on(core, move |shard| open_store(shard, options, interval_ms, compaction_bytes, on_failure))
         })
         .collect();
     for opened in opened {
@@ -181,10 +182,11 @@ async fn open_store(
     shard: Shard,
     options: StoreOptions,
     retention_check_interval_ms: u64,
-    compaction: Option<CompactionOptions>,
+    compaction_bytes: Option<usize>,
     on_failure: impl Fn(Shard, String) + Clone + Send + 'static,
 ) -> io::Result<()> {
     let store = Store::open(shard.reactor().clone(), options).await?;
+    follow_settings(&shard, &store, compaction_bytes);
     let fail = move |shard: Shard, cause: String| {
         if shard.0.stopping.get() {
             // A store that is being closed refuses work as a failed one does.
@@ -198,11 +200,11 @@ async fn open_store(
     shard.reactor().spawn(async move { failed(failing, running.run().await.to_string()) });
     let (running, failing, failed) = (store.clone(), shard.clone(), fail.clone());
     shard.reactor().spawn(async move { failed(failing, running.run_checkpoints().await.to_string()) });
-    if let Some(compaction) = compaction {
+    if compaction_bytes.is_some() {
         let (running, failing, failed) = (store.clone(), shard.clone(), fail.clone());
         let report = |remark: String| warn!("compaction: {remark}");
         shard.reactor().spawn(async move {
-            failed(failing, running.run_compaction(compaction, report).await.to_string());
+            failed(failing, running.run_compaction(report).await.to_string());
         });
     }
     let (running, failing) = (store.clone(), shard.clone());
@@ -211,6 +213,45 @@ async fn open_store(
     });
     shard.set_store(store);
     Ok(())
+}
+
+/// Gives the store the settings that are in force, now and whenever there is another image.
+fn follow_settings(shard: &Shard, store: &Store, compaction_bytes: Option<usize>) {
+    let changed = Notify::new();
+    shard.watch_image(changed.clone());
+    apply_settings(shard, store, compaction_bytes);
+    let (following, store) = (shard.clone(), store.clone());
+    shard.reactor().spawn(async move {
+        loop {
+            changed.wait().await;
+            apply_settings(&following, &store, compaction_bytes);
+        }
+    });
+}
+
+fn apply_settings(shard: &Shard, store: &Store, compaction_bytes: Option<usize>) {
+    let image = shard.image();
+    let live = image.live();
+    store.set_producer_expiration(i64::try_from(live.producer_expiration_ms).unwrap_or(i64::MAX));
+    if let Some(bytes) = compaction_bytes {
+        store.set_compaction(compaction_options(&live.compaction, shard.cores(), bytes));
+    }
+}
+
+/// A core's share of what the operator says of compaction, within its memory in bytes.
+fn compaction_options(settings: &CompactionSettings, cores: usize, bytes: usize) -> CompactionOptions {
+    let share = |bytes: u64| usize::try_from(bytes / cores as u64).unwrap_or(usize::MAX);
+    // Small pieces would cost more than they save.
+    let io_bytes = share(settings.io_bytes).min(bytes / 4).max(128 << 10);
+    CompactionOptions {
+        map_bytes: share(settings.map_bytes).min(bytes.saturating_sub(io_bytes)),
+        // A map that is full is searched for ever, and one that takes nothing never ends.
+        load_factor: settings.load_factor.clamp(0.05, 0.95),
+        io_bytes,
+        // Kafka takes what is not positive too, and stands still; a byte in a second is as good.
+        max_bytes_per_second: (settings.bytes_per_second / cores as f64).max(1.0),
+        backoff_ms: settings.backoff_ms,
+    }
 }
 
 /// Gives a core partitions of an earlier run, and returns their slots in the same order.
@@ -284,4 +325,31 @@ pub async fn stop(core0: &Shard, plan: &StorePlan) -> io::Result<()> {
         closed.await?;
     }
     recovery::mark_clean(core0.reactor(), &plan.dir).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compaction_stays_within_its_memory() {
+        let settings = |map_bytes, io_bytes| CompactionSettings {
+            map_bytes,
+            load_factor: 2.0,
+            io_bytes,
+            bytes_per_second: -1.0,
+            backoff_ms: 5,
+        };
+        let (mib, memory) = (1 << 20, 16 << 20);
+        for (map_bytes, io_bytes, expected) in [
+            (4 << 20, 2 << 20, (2 * mib, mib)),
+            (1 << 40, 2 << 20, (15 * mib, mib)),
+            (1 << 40, 1 << 40, (12 * mib, 4 * mib)),
+            (1 << 40, 0, (memory - (128 << 10), 128 << 10)),
+        ] {
+            let options = compaction_options(&settings(map_bytes, io_bytes), 2, memory);
+            assert_eq!((options.map_bytes, options.io_bytes), expected, "{map_bytes} {io_bytes}");
+            assert_eq!((options.load_factor, options.max_bytes_per_second, options.backoff_ms), (0.95, 1.0, 5));
+        }
+    }
 }

@@ -23,14 +23,14 @@ use engine::io::SetupError;
 use engine::limits::Limits;
 use engine::reactor::Notify;
 use engine::recovery::Recovered;
-use engine::{CompactionOptions, PartitionKey, PartitionSeed, PartitionSpec, ReadError, Slot, Store};
+use engine::{PartitionKey, PartitionSeed, PartitionSpec, ReadError, Slot, Store};
 use tracing::{error, info, warn};
 use wire::Uuid;
 use wire::batch::{BatchError, Batches};
 
 use crate::assembly::{self, CorePlan, StartError, StorePlan};
 use crate::catalog::{Action, CatalogError, MAX_RECORDS, Record, new_topic_id, read_batch};
-use crate::config::options::{CompactionSettings, Durability, Listener, Options};
+use crate::config::options::{Durability, Listener, Options};
 use crate::connection::admission::Admission;
 use crate::controller::{Controller, DecisionError, catalog_config, catalog_key, partition_config, partition_spec};
 use crate::data_dir::DataDir;
@@ -191,8 +191,7 @@ pub fn run(options: &Options, data: &DataDir, loggers: &Arc<Loggers>) -> Result<
     for address in &addresses {
         check_free(*address)?;
     }
-    let map_bytes = options.compaction.map_or(0, |compaction| compaction.map_bytes);
-    let shares = Shares::divide(options.memory_bytes, options.cores.len(), map_bytes);
+    let shares = Shares::divide(options.memory_bytes, options.cores.len(), options.compacts);
     let image =
         Image::new(&data.identity.cluster_id, options.node_id, options.cores.len(), Arc::new(options.fixed.clone()));
     let limits = &options.limits;
@@ -217,13 +216,9 @@ pub fn run(options: &Options, data: &DataDir, loggers: &Arc<Loggers>) -> Result<
             Durability::Os => engine::Durability::Os,
         },
         memory_ahead: true,
-        limits: Limits {
-            pool_bytes: shares.pool_bytes,
-            producer_expiration_ms: i64::from(options.producer_expiration_ms),
-            ..Limits::default()
-        },
+        limits: Limits { pool_bytes: shares.pool_bytes, ..Limits::default() },
         retention_check_interval_ms: options.retention_check_interval_ms,
-        compaction: options.compaction.map(|settings| compaction_options(settings, options.cores.len(), &shares)),
+        compaction_bytes: options.compacts.then_some(shares.compaction_bytes),
     };
     let life = async |core0: Shard| live(core0, options, data, loggers, &stores, &addresses).await;
     assembly::run_cores(cores, life).map_err(BrokerError::Cores)?
@@ -572,27 +567,13 @@ impl fmt::Display for Advertised<'_> {
     }
 }
 
-/// A core's share of what the operator says of compaction.
-fn compaction_options(settings: CompactionSettings, cores: usize, shares: &Shares) -> CompactionOptions {
-    CompactionOptions {
-        map_bytes: shares.map_bytes,
-        // A map that is full is searched for ever, and one that takes nothing never ends.
-        load_factor: settings.load_factor.clamp(0.05, 0.95),
-        // Small pieces would cost more than they save.
-        io_bytes: (settings.io_bytes as usize / cores).max(128 << 10),
-        // Kafka takes what is not positive too, and stands still; a byte in a second is as good.
-        max_bytes_per_second: (settings.bytes_per_second / cores as f64).max(1.0),
-        backoff_ms: u64::from(settings.backoff_ms),
-    }
-}
-
 /// How the memory cap is divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Shares {
     /// Of each core, for records.
     pool_bytes: usize,
-    /// Of each core, for the keys of logs that are compacted.
-    map_bytes: usize,
+    /// Of each core, for the compaction of logs.
+    compaction_bytes: usize,
     /// Of each core, for requests.
     receive_bytes: usize,
     /// Of each core, for answers.
@@ -603,13 +584,18 @@ struct Shares {
 const PROCESS_BYTES: u64 = 32 << 20;
 
 impl Shares {
-    /// Most goes to records, which serve every reader; requests and answers pass through. `map_bytes` is what all cores
-    /// together may have for keys.
-    fn divide(memory_bytes: u64, cores: usize, map_bytes: u64) -> Shares {
+    /// Most goes to records, which serve every reader; requests and answers pass through. What compaction uses may change
+    /// while the broker runs; it is set aside as a whole.
+    fn divide(memory_bytes: u64, cores: usize, compacts: bool) -> Shares {
         let of_core = memory_bytes.saturating_sub(PROCESS_BYTES) / cores as u64;
         let part = |eighths: u64| usize::try_from(of_core / 8 * eighths).unwrap_or(usize::MAX);
-        let map_bytes = usize::try_from((map_bytes / cores as u64).min(of_core / 16)).unwrap_or(usize::MAX);
-        Shares { pool_bytes: part(5) - map_bytes, map_bytes, receive_bytes: part(2), unsent_bytes: part(1) }
+        let compaction_bytes = if compacts { part(1) / 2 } else { 0 };
+        Shares {
+            pool_bytes: part(5) - compaction_bytes,
+            compaction_bytes,
+            receive_bytes: part(2),
+            unsent_bytes: part(1),
+        }
     }
 }
 

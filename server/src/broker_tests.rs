@@ -54,7 +54,7 @@ pub(crate) fn life<T>(
         memory_ahead: false,
         limits: Limits::tiny(),
         retention_check_interval_ms: 1_000_000,
-        compaction: None,
+        compaction_bytes: None,
     };
     let services = ServiceOptions {
         topics: TopicOptions { auto_create: true, may_delete: true, num_partitions: 1, replication_factor: 1 },
@@ -375,10 +375,13 @@ fn records_without_a_catalog_are_not_guessed_at() {
 
 #[test]
 fn memory_is_divided_without_a_rest_that_matters() {
-    let shares = Shares::divide(1 << 30, 4, 128 << 20);
-    let of_core = shares.pool_bytes + shares.map_bytes + shares.receive_bytes + shares.unsent_bytes;
-    assert!(of_core * 4 <= (1 << 30) - PROCESS_BYTES as usize && of_core * 4 > 900 << 20, "{shares:?}");
-    assert!(shares.pool_bytes > shares.receive_bytes && shares.receive_bytes > shares.unsent_bytes);
+    for compacts in [true, false] {
+        let shares = Shares::divide(1 << 30, 4, compacts);
+        let of_core = shares.pool_bytes + shares.compaction_bytes + shares.receive_bytes + shares.unsent_bytes;
+        assert!(of_core * 4 <= (1 << 30) - PROCESS_BYTES as usize && of_core * 4 > 900 << 20, "{shares:?}");
+        assert!(shares.pool_bytes > shares.receive_bytes && shares.receive_bytes > shares.unsent_bytes);
+        assert_eq!(shares.compaction_bytes > 0, compacts);
+    }
 }
 
 #[test]

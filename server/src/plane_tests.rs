@@ -97,7 +97,7 @@ fn with_options(cores: usize, config: SimConfig, options: ShardOptions, test: im
         memory_ahead: false,
         limits: Limits::tiny(),
         retention_check_interval_ms: 1_000_000,
-        compaction: None,
+        compaction_bytes: Some(1 << 20),
     };
     let result = Reactor::block_on_cores(&reactors, async {
         shards[0].reactor().create_dir(&plan.dir).await.unwrap();
@@ -142,6 +142,8 @@ impl Broker {
                 max_message_bytes: topic.settings.max_message_bytes as u32,
                 log_append_time: topic.settings.log_append_time,
                 timestamp_after_max_ms: topic.settings.timestamp_after_max_ms,
+                compact: topic.settings.cleanup.compact,
+                min_cleanable_dirty_ratio: topic.settings.min_cleanable_dirty_ratio,
                 ..PartitionConfig::default()
             };
             let spec = PartitionSpec { key, topic: name.to_owned(), config };

@@ -146,10 +146,16 @@ fn configurations(pair: &mut Pair) {
 /// Settings of brokers that may be changed while they run, beside the defaults of topics.
 const LIVE: &[&str] = &[
     "group.consumer.assignment.interval.ms",
+    "log.cleaner.backoff.ms",
+    "log.cleaner.dedupe.buffer.size",
+    "log.cleaner.io.buffer.load.factor",
+    "log.cleaner.io.buffer.size",
+    "log.cleaner.io.max.bytes.per.second",
     "max.connection.creation.rate",
     "max.connections",
     "max.connections.per.ip",
     "max.connections.per.ip.overrides",
+    "producer.id.expiration.ms",
     "transaction.partition.verification.enable",
 ];
 
@@ -157,6 +163,12 @@ fn live_settings(pair: &mut Pair) {
     const INTERVAL: &str = "group.consumer.assignment.interval.ms";
     const OVERRIDES: &str = "max.connections.per.ip.overrides";
     const VERIFIES: &str = "transaction.partition.verification.enable";
+    const BACKOFF: &str = "log.cleaner.backoff.ms";
+    const KEYS_MEMORY: &str = "log.cleaner.dedupe.buffer.size";
+    const LOAD: &str = "log.cleaner.io.buffer.load.factor";
+    const IO_MEMORY: &str = "log.cleaner.io.buffer.size";
+    const PACE: &str = "log.cleaner.io.max.bytes.per.second";
+    const EXPIRATION: &str = "producer.id.expiration.ms";
     let steps: Vec<(&str, Vec<Change>)> = vec![
         ("1", vec![("max.connections", 0, Some("500"))]),
         ("1", vec![("max.connections", 0, Some("0"))]),
@@ -188,6 +200,23 @@ fn live_settings(pair: &mut Pair) {
         ("", vec![(VERIFIES, 0, Some("false"))]),
         ("1", vec![("advertised.listeners", 0, Some("PLAINTEXT://127.0.0.1:9"))]),
         ("", vec![("group.consumer.max.assignment.interval.ms", 0, Some("9"))]),
+        ("1", vec![(BACKOFF, 0, Some("-1"))]),
+        ("1", vec![(BACKOFF, 0, Some("x"))]),
+        ("1", vec![(BACKOFF, 0, Some("9000"))]),
+        ("", vec![(BACKOFF, 0, Some("8000")), (IO_MEMORY, 0, Some("1000000"))]),
+        ("1", vec![(BACKOFF, 2, Some("1"))]),
+        ("1", vec![(KEYS_MEMORY, 0, Some("1048576"))]),
+        ("1", vec![(KEYS_MEMORY, 0, Some("-1"))]),
+        ("", vec![(KEYS_MEMORY, 0, Some("2097152"))]),
+        ("1", vec![(LOAD, 0, Some("abc"))]),
+        ("1", vec![(LOAD, 0, Some("0.8"))]),
+        ("1", vec![(IO_MEMORY, 0, Some("-1"))]),
+        ("1", vec![(PACE, 0, Some("1e6"))]),
+        ("1", vec![("log.cleaner.enable", 0, Some("false"))]),
+        ("1", vec![(EXPIRATION, 0, Some("0"))]),
+        ("1", vec![(EXPIRATION, 0, Some("3600000"))]),
+        ("", vec![(EXPIRATION, 0, Some("7200000"))]),
+        ("1", vec![(EXPIRATION, 1, None), (BACKOFF, 1, None), (LOAD, 1, None), (PACE, 1, None)]),
     ];
     for (name, changes) in &steps {
         let what = format!("broker {name:?} {changes:?}");
@@ -351,7 +380,12 @@ fn loggers(pair: &mut Pair) {
 
 /// What was set is there after a restart, but for the levels of loggers.
 pub(super) fn restarts(pair: &mut Pair, weir: &mut Broker) {
-    let set = [(4, "1", "max.connections", "300"), (4, "", "max.connections.per.ip", "200")];
+    let set = [
+        (4, "1", "max.connections", "300"),
+        (4, "", "max.connections.per.ip", "200"),
+        (4, "1", "log.cleaner.backoff.ms", "7000"),
+        (4, "", "producer.id.expiration.ms", "5000000"),
+    ];
     for (kind, name, key, value) in set.into_iter().chain([(32, "kept", "consumer.session.timeout.ms", "50000")]) {
         assert_eq!(alter(&mut pair.weir, kind, name, &[(key, 0, Some(value))], false).0.0, Some(ErrorCode::None));
     }
@@ -375,18 +409,8 @@ fn broker_keys_are_kafkas() {
     /// Settings whose default is another than Kafka's: Weir listens on loopback until told otherwise, keeps its data
     /// beside it, and has a number without being told one.
     const OTHER_DEFAULTS: &[&str] = &["listeners", "log.dir", "log.dirs", "node.id", "broker.id"];
-    /// Settings that Kafka can change while it runs: memory that is shared out at the start, times of the store, and what
-    /// clients connect to.
-    const FIXED: &[&str] = &[
-        "listener.security.protocol.map",
-        "listeners",
-        "log.cleaner.backoff.ms",
-        "log.cleaner.dedupe.buffer.size",
-        "log.cleaner.io.buffer.load.factor",
-        "log.cleaner.io.buffer.size",
-        "log.cleaner.io.max.bytes.per.second",
-        "producer.id.expiration.ms",
-    ];
+    /// Settings that Kafka can change while it runs: what clients connect to.
+    const FIXED: &[&str] = &["listener.security.protocol.map", "listeners"];
     /// Keys that Kafka reads and does not describe: its code defines them as internal.
     const INTERNAL: &[&str] = &["group.consumer.regex.refresh.interval.ms"];
     let _machine = cache::whole_machine();

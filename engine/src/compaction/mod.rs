@@ -30,10 +30,11 @@ use self::replace::Replacement;
 use crate::checkpoint::{checksummed, write_file};
 use crate::commit::is_full;
 use crate::io::File;
+use crate::join::first;
 use crate::limits::{BLOCK_BYTES, COMPACTION_TURN_BYTES};
 use crate::log::Log;
 use crate::partition::Partition;
-use crate::reactor::Reactor;
+use crate::reactor::{Notify, Reactor};
 use crate::read::{ReadError, Scan, batches};
 use crate::recovery::read_checksummed;
 use crate::segment::{self, Segment};
@@ -49,7 +50,7 @@ const LOOKED_AT_ONCE: Slot = 256;
 pub(crate) const CLEANER_OFFSET: &str = "cleaner-offset";
 
 /// How a core compacts.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CompactionOptions {
     /// Memory for the map of keys, in bytes (`log.cleaner.dedupe.buffer.size`).
     pub map_bytes: usize,
@@ -74,6 +75,14 @@ impl Default for CompactionOptions {
             backoff_ms: 15_000,
         }
     }
+}
+
+/// How a core compacts at present.
+#[derive(Default)]
+pub(crate) struct CompactionControl {
+    options: Cell<CompactionOptions>,
+    /// Rings when the options have changed.
+    changed: Notify,
 }
 
 /// What a pass has done.
@@ -123,15 +132,26 @@ enum Ended {
 }
 
 impl Store {
+    /// Changes how this core compacts, from Kafka's defaults at first. Pauses and pace change at once, memory with the next
+    /// pass.
+    pub fn set_compaction(&self, options: CompactionOptions) {
+        let control = &self.shared.compaction;
+        if control.options.replace(options) != options {
+            control.changed.notify();
+        }
+    }
+
     /// Compacts partitions that are due, the dirtiest first, for as long as the store lives. `report` is told of partitions
     /// that cannot be compacted. An error is one of the disk: see [`Store::run`].
-    pub async fn run_compaction(&self, options: CompactionOptions, report: impl Fn(String)) -> io::Error {
+    pub async fn run_compaction(&self, report: impl Fn(String)) -> io::Error {
+        let CompactionControl { options, changed } = &self.shared.compaction;
         loop {
-            match self.compact_next(&options, &report).await {
+            match self.compact_next(&report).await {
                 Ok(Some(_)) => {}
                 Ok(None) => {
-                    let again_ns = self.shared.reactor.now_ns() + options.backoff_ms.max(1) * 1_000_000;
-                    self.shared.reactor.sleep_until(again_ns).await;
+                    let pause_ns = options.get().backoff_ms.max(1).saturating_mul(1_000_000);
+                    let again_ns = self.shared.reactor.now_ns().saturating_add(pause_ns);
+                    first(self.shared.reactor.sleep_until(again_ns), changed.wait()).await;
                 }
                 Err(error) => return self.fail(&error).into(),
             }
@@ -139,16 +159,12 @@ impl Store {
     }
 
     /// One pass over the partition that is due and dirtiest. None when no partition is due.
-    pub async fn compact_next(
-        &self,
-        options: &CompactionOptions,
-        report: &impl Fn(String),
-    ) -> io::Result<Option<Compacted>> {
+    pub async fn compact_next(&self, report: &impl Fn(String)) -> io::Result<Option<Compacted>> {
         let mut passed_over = BTreeSet::new();
         while let Some(plan) = self.dirtiest(&passed_over).await {
             let slot = plan.slot;
             passed_over.insert(slot);
-            match self.pass(&plan, options).await {
+            match self.pass(&plan).await {
                 Ok(done) => return Ok(Some(done)),
                 Err(Ended::Failed(error)) => return Err(error),
                 Err(Ended::Overtaken | Ended::DiskFull) => {}
@@ -200,10 +216,11 @@ impl Store {
         }
     }
 
-    async fn pass(&self, plan: &Plan, options: &CompactionOptions) -> Result<Compacted, Ended> {
+    async fn pass(&self, plan: &Plan) -> Result<Compacted, Ended> {
         let slot = plan.slot;
+        let options = &self.shared.compaction.options.get();
         self.carry_slots(&[slot]).await.map_err(Ended::Failed)?;
-        let pace = Pace::new(&self.shared.reactor, options.max_bytes_per_second);
+        let pace = Pace::new(&self.shared.reactor, &self.shared.compaction);
         let expected = plan.sources.last().map_or(0, |last| last.end_offset - plan.first_dirty);
         let secret = [self.shared.reactor.random(), self.shared.reactor.random()];
         let expected = u64::try_from(expected).unwrap_or(0);
@@ -484,18 +501,26 @@ impl Walk {
 /// Keeps a pass from taking the core or the disk for itself.
 struct Pace<'a> {
     reactor: &'a Reactor,
-    bytes_per_second: f64,
-    began_ns: u64,
-    /// Read and written since.
+    control: &'a CompactionControl,
+    /// What it keeps to, in bytes, and since when.
+    bytes_per_second: Cell<f64>,
+    began_ns: Cell<u64>,
+    /// Read and written since then.
     bytes: Cell<u64>,
     /// Worked on in this turn.
     turn_bytes: Cell<usize>,
 }
 
 impl<'a> Pace<'a> {
-    fn new(reactor: &'a Reactor, bytes_per_second: f64) -> Pace<'a> {
-        let began_ns = reactor.now_ns();
-        Pace { reactor, bytes_per_second, began_ns, bytes: Cell::new(0), turn_bytes: Cell::new(0) }
+    fn new(reactor: &'a Reactor, control: &'a CompactionControl) -> Pace<'a> {
+        Pace {
+            reactor,
+            control,
+            bytes_per_second: Cell::new(control.options.get().max_bytes_per_second),
+            began_ns: Cell::new(reactor.now_ns()),
+            bytes: Cell::new(0),
+            turn_bytes: Cell::new(0),
+        }
     }
 
     /// Notes work on memory, and lets others have their turn from time to time.
@@ -508,13 +533,22 @@ impl<'a> Pace<'a> {
         }
     }
 
-    /// Notes bytes read or written, and waits while they are more than is allowed for the time that has passed.
+    /// Notes bytes read or written, and waits while they are more than is allowed for the time that has passed. Another
+    /// allowance counts from the moment on in which it comes.
     async fn account(&self, bytes: u64) {
         self.bytes.set(self.bytes.get() + bytes);
-        let needed_ns = self.bytes.get() as f64 / self.bytes_per_second * 1e9;
-        let until_ns = self.began_ns.saturating_add(needed_ns as u64);
-        if until_ns > self.reactor.now_ns() {
-            self.reactor.sleep_until(until_ns).await;
+        loop {
+            let allowed = self.control.options.get().max_bytes_per_second;
+            if self.bytes_per_second.replace(allowed) != allowed {
+                self.began_ns.set(self.reactor.now_ns());
+                self.bytes.set(0);
+            }
+            let needed_ns = self.bytes.get() as f64 / allowed * 1e9;
+            let until_ns = self.began_ns.get().saturating_add(needed_ns as u64);
+            if until_ns <= self.reactor.now_ns() {
+                return;
+            }
+            first(self.reactor.sleep_until(until_ns), self.control.changed.wait()).await;
         }
     }
 }

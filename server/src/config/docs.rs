@@ -67,7 +67,8 @@ finest unit.
 
 Unknown flags, variables and keys are errors. A setting marked with † may be changed while the broker runs
 (`kafka-configs --entity-type brokers`): that takes effect at once, is kept over a restart, and wins over all of the above
-until it is deleted. Of the keys that Kafka can change so, others are fixed here at the start and refused.
+until it is deleted. Of the settings below that Kafka can change so, `listeners` and `listener.security.protocol.map` are fixed
+here at the start and refused, and so are keys without effect.
 ";
 
 const TOPICS: &str = "

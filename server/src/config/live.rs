@@ -11,7 +11,7 @@ use super::settings::{self, Group};
 use super::topic::{Configs, Layers};
 
 /// The settings in force.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LiveSettings {
     /// Who may connect.
     pub connections: ConnectionLimits,
@@ -19,6 +19,25 @@ pub struct LiveSettings {
     pub consumer_groups: ConsumerGroupOptions,
     /// Whether a partition must have been added before its transaction's first record.
     pub verifies_partitions: bool,
+    /// How logs are compacted.
+    pub compaction: CompactionSettings,
+    /// After which silence an idempotent producer is forgotten, in milliseconds.
+    pub producer_expiration_ms: u64,
+}
+
+/// How logs are compacted, of all cores together.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CompactionSettings {
+    /// Memory for keys, in bytes.
+    pub map_bytes: u64,
+    /// The part of it that is used.
+    pub load_factor: f64,
+    /// Memory for reading and writing, in bytes.
+    pub io_bytes: u64,
+    /// Bytes read and written in a second.
+    pub bytes_per_second: f64,
+    /// How often logs are looked at while there is nothing to do, in milliseconds.
+    pub backoff_ms: u64,
 }
 
 /// How many connections there may be.
@@ -60,6 +79,8 @@ impl LiveSettings {
             connections: ConnectionLimits::parse(values)?,
             consumer_groups: ConsumerGroupOptions::new(values),
             verifies_partitions: values.flag("transaction.partition.verification.enable"),
+            compaction: CompactionSettings::parse(values)?,
+            producer_expiration_ms: values.number("producer.id.expiration.ms").expect("the table allows no other"),
         })
     }
 }
@@ -73,6 +94,26 @@ pub fn check_value(name: &str, value: &str) -> Result<(), String> {
         return Err(format!("Invalid {name} {value}"));
     }
     Ok(())
+}
+
+/// Kafka refuses memory for keys that is not more than this, in bytes.
+const TOO_FEW_KEYS_BYTES: u64 = 1 << 20;
+
+impl CompactionSettings {
+    fn parse(values: &Values<'_>) -> Result<CompactionSettings, OptionsError> {
+        let number = |name| values.number(name).unwrap_or(0);
+        let map_bytes = number("log.cleaner.dedupe.buffer.size");
+        if map_bytes <= TOO_FEW_KEYS_BYTES {
+            return Err(OptionsError::TooFewKeys);
+        }
+        Ok(CompactionSettings {
+            map_bytes,
+            load_factor: values.double("log.cleaner.io.buffer.load.factor"),
+            io_bytes: number("log.cleaner.io.buffer.size"),
+            bytes_per_second: values.double("log.cleaner.io.max.bytes.per.second"),
+            backoff_ms: number("log.cleaner.backoff.ms"),
+        })
+    }
 }
 
 const OVERRIDES: &str = "max.connections.per.ip.overrides";
@@ -166,6 +207,27 @@ mod tests {
         assert_eq!(limits(&set("3"), &set("4"), &set("5")).all, 5);
         assert_eq!(limits(&set("3"), &set("x"), &[]).all, 3, "what is not legal is not there");
         assert!(!resolve(&[], &[("transaction.partition.verification.enable", "false")], &[]).verifies_partitions);
+        let expiration = ("producer.id.expiration.ms", "9");
+        assert_eq!(resolve(&[], &[expiration], &[]).producer_expiration_ms, 9);
+    }
+
+    #[test]
+    fn compaction_goes_by_what_was_set() {
+        let own = [
+            ("log.cleaner.dedupe.buffer.size", "1048577"),
+            ("log.cleaner.io.buffer.load.factor", "0.5"),
+            ("log.cleaner.io.buffer.size", "7"),
+            ("log.cleaner.io.max.bytes.per.second", "1e6"),
+            ("log.cleaner.backoff.ms", "8"),
+        ];
+        let expected = CompactionSettings {
+            map_bytes: 1_048_577,
+            load_factor: 0.5,
+            io_bytes: 7,
+            bytes_per_second: 1e6,
+            backoff_ms: 8,
+        };
+        assert_eq!(resolve(&[], &[], &own).compaction, expected);
     }
 
     #[test]
@@ -201,6 +263,12 @@ mod tests {
             "group.consumer.assignment.interval.ms must be less than or equal to \
              group.consumer.max.assignment.interval.ms"
         );
+        for few in ["1048576", "-1"] {
+            assert_eq!(
+                check(&[], &[("log.cleaner.dedupe.buffer.size", few)]).unwrap_err(),
+                "requirement failed: log.cleaner.dedupe.buffer.size must be at least 1MB per cleaner thread."
+            );
+        }
         assert_eq!(check_value("max.connections", "0").unwrap_err(), "Invalid max.connections 0");
         assert_eq!(check_value("max.connections.per.ip", "0"), Ok(()));
     }

@@ -56,10 +56,8 @@ pub struct Options {
     pub coordinators: CoordinatorOptions,
     /// How often old segments are looked for, in milliseconds.
     pub retention_check_interval_ms: u64,
-    /// How logs are compacted; none when they are not.
-    pub compaction: Option<CompactionSettings>,
-    /// After which silence an idempotent producer is forgotten, in milliseconds.
-    pub producer_expiration_ms: u32,
+    /// Whether logs are compacted. How, [`LiveSettings`] say.
+    pub compacts: bool,
     /// The settings that were given: the base of every topic's configuration, and what DescribeConfigs answers.
     pub fixed: Configs,
     /// For the log: what was given and has no effect.
@@ -112,21 +110,6 @@ pub struct ClientLimits {
     pub fetch_sessions: u32,
     /// Partitions in one response of DescribeTopicPartitions.
     pub described_partitions: u32,
-}
-
-/// How logs are compacted, of all cores together.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct CompactionSettings {
-    /// Memory for keys, in bytes.
-    pub map_bytes: u64,
-    /// The part of it that is used.
-    pub load_factor: f64,
-    /// Memory for reading and writing, in bytes.
-    pub io_bytes: u32,
-    /// Bytes read and written in a second.
-    pub bytes_per_second: f64,
-    /// How often logs are looked at while there is nothing to do, in milliseconds.
-    pub backoff_ms: u32,
 }
 
 /// How topics are created and deleted.
@@ -210,6 +193,8 @@ pub enum OptionsError {
     BadOverrides(String),
     /// No connections from any address.
     NobodyMayConnect,
+    /// Too little memory for the keys of logs that are compacted.
+    TooFewKeys,
 }
 
 impl fmt::Display for OptionsError {
@@ -286,6 +271,9 @@ impl fmt::Display for OptionsError {
                 "requirement failed: max.connections.per.ip can be set to zero only if \
                  max.connections.per.ip.overrides property is set.",
             ),
+            OptionsError::TooFewKeys => f.write_str(
+                "requirement failed: log.cleaner.dedupe.buffer.size must be at least 1MB per cleaner thread.",
+            ),
         }
     }
 }
@@ -352,14 +340,7 @@ impl Options {
             },
             coordinators: CoordinatorOptions::new(&values),
             retention_check_interval_ms: set("log.retention.check.interval.ms"),
-            compaction: values.flag("log.cleaner.enable").then(|| CompactionSettings {
-                map_bytes: values.number("log.cleaner.dedupe.buffer.size").unwrap_or(0),
-                load_factor: values.double("log.cleaner.io.buffer.load.factor"),
-                io_bytes: set_u32("log.cleaner.io.buffer.size"),
-                bytes_per_second: values.double("log.cleaner.io.max.bytes.per.second"),
-                backoff_ms: set_u32("log.cleaner.backoff.ms"),
-            }),
-            producer_expiration_ms: set_u32("producer.id.expiration.ms"),
+            compacts: values.flag("log.cleaner.enable"),
             fixed: loaded.given.clone(),
             notes: loaded.notes,
         })
@@ -413,7 +394,7 @@ impl Values<'_> {
         }
     }
 
-    fn double(&self, name: &str) -> f64 {
+    pub(super) fn double(&self, name: &str) -> f64 {
         match self.get(name) {
             Some(Value::Double(number)) => number,
             _ => 0.0,

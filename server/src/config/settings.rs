@@ -366,13 +366,13 @@ static OWN: &[Row] = &[
         Group::Limits,
         "The most partitions in one response of DescribeTopicPartitions (KIP-966).",
     ),
-    kafkas(
+    live(kafkas(
         "producer.id.expiration.ms",
         POSITIVE,
         "86400000",
         Group::Limits,
         "After how many milliseconds without a write an idempotent producer is forgotten.",
-    ),
+    )),
     kafkas(
         "auto.create.topics.enable",
         Kind::Bool,
@@ -405,43 +405,43 @@ static OWN: &[Row] = &[
         Group::Topics,
         "Whether topics with `cleanup.policy=compact` are compacted.",
     ),
-    kafkas(
+    live(kafkas(
         "log.cleaner.backoff.ms",
         Kind::Long { min: 0, max: i64::MAX },
         "15000",
         Group::Topics,
         "How often logs are looked at while there is nothing to compact, in milliseconds.",
-    ),
-    kafkas(
+    )),
+    live(kafkas(
         "log.cleaner.dedupe.buffer.size",
         Kind::Long { min: i64::MIN, max: i64::MAX },
         "134217728",
         Group::Topics,
-        "The memory for the keys of logs that are compacted, in bytes, of all cores together. A sixteenth of `memory` at \
-         most.",
-    ),
-    kafkas(
+        "The memory for the keys of logs that are compacted, in bytes, of all cores together. With \
+         `log.cleaner.io.buffer.size` a sixteenth of `memory` at most.",
+    )),
+    live(kafkas(
         "log.cleaner.io.buffer.load.factor",
         Kind::Double { min: f64::MIN, max: f64::MAX },
         "0.9",
         Group::Topics,
         "The part of the memory for keys that is used, up to 0.95. A pass that has more keys covers a part of the log.",
-    ),
-    kafkas(
+    )),
+    live(kafkas(
         "log.cleaner.io.buffer.size",
         NOT_NEGATIVE,
         "524288",
         Group::Topics,
         "The memory for reading and writing logs that are compacted, in bytes, of all cores together, but not less \
-         than 128 KiB for each. It grows for batches that need more.",
-    ),
-    kafkas(
+         than 128 KiB for each, and not more than a 64th of `memory`. It grows for batches that need more.",
+    )),
+    live(kafkas(
         "log.cleaner.io.max.bytes.per.second",
         Kind::Double { min: f64::MIN, max: f64::MAX },
         "1.7976931348623157E308",
         Group::Topics,
         "The most bytes that compaction reads and writes in a second, of all cores together.",
-    ),
+    )),
     kafkas(
         "offsets.topic.num.partitions",
         POSITIVE,

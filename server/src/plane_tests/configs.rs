@@ -1,9 +1,10 @@
 //! Configurations that change while the broker runs, as clients see them take effect.
 
+use wire::messages::describe_producers_request::TopicRequest;
 use wire::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use wire::messages::{
-    ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, IncrementalAlterConfigsRequest,
-    IncrementalAlterConfigsResponse,
+    ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, DescribeProducersRequest, DescribeProducersResponse,
+    IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
 };
 
 use super::*;
@@ -17,6 +18,17 @@ impl Broker {
     async fn pass(&self, ns: u64) {
         let reactor = self.cores[0].reactor();
         reactor.sleep_until(reactor.now_ns() + ns).await;
+    }
+
+    /// The lengths of a topic's logs, in bytes.
+    async fn log_bytes(&self, topic: &Topic) -> Vec<u64> {
+        let mut lengths = Vec::new();
+        for partition in &topic.partitions {
+            let slot = partition.slot;
+            let asked = move |shard: Shard| std::future::ready(shard.store().info(slot).unwrap().bytes);
+            lengths.push(self.cores[0].run_on(partition.core, asked).await);
+        }
+        lengths
     }
 }
 
@@ -49,6 +61,19 @@ impl Client {
     async fn is_served(&mut self) -> bool {
         self.send(ApiKey::ApiVersions, 0, &ApiVersionsRequest::default()).await;
         self.receive().await.is_some()
+    }
+
+    /// The ids of the producers that the first partition of `topic` knows.
+    async fn producers(&mut self, topic: &str) -> Vec<i64> {
+        let topics = vec![TopicRequest { name: topic, partition_indexes: vec![0] }];
+        let request = DescribeProducersRequest { topics };
+        let told = self.call(ApiKey::DescribeProducers, 0, &request, |body| {
+            let response: DescribeProducersResponse<'_> = decode(body, 0);
+            let partition = &response.topics[0].partitions[0];
+            assert_eq!(partition.error_code, 0);
+            partition.active_producers.iter().map(|producer| producer.producer_id).collect()
+        });
+        told.await
     }
 
     /// A member's heartbeat: error, epoch, and the interval that it is told.
@@ -163,5 +188,63 @@ fn groups_have_times_of_their_own_on_every_core() {
         }
         client.alter(RESOURCE_GROUP, &names[0], &[(set[0].0, None), (set[1].0, None)]).await;
         assert_eq!(client.beat(&names[0], epochs[0]).await, (0, epochs[0], 5_000));
+    });
+}
+
+#[test]
+fn compaction_goes_by_the_settings_in_force_on_every_core() {
+    with_broker(2, async |broker| {
+        let own =
+            [("cleanup.policy", "compact"), ("internal.segment.bytes", "4096"), ("min.cleanable.dirty.ratio", "0")];
+        let topic = broker.create("events", 4, &own).await;
+        let cores: HashSet<usize> = topic.partitions.iter().map(|partition| partition.core).collect();
+        assert_eq!(cores.len(), 2, "both cores have partitions");
+        let mut client = broker.client().await;
+        client.alter(RESOURCE_BROKER, "", &[("log.cleaner.backoff.ms", Some("3600000"))]).await;
+        // The look that the change brings about.
+        broker.pass(1_000_000_000).await;
+        let one_key = batch(&[&[7; 1000][..]]);
+        for _ in 0..20 {
+            let batches: Vec<(i32, &[u8])> = (0..4).map(|index| (index, &one_key[..])).collect();
+            let produced = client.produce(13, &topic, -1, &batches).await;
+            assert!(produced.iter().all(|partition| partition.error == ErrorCode::None), "{produced:?}");
+        }
+        let full = broker.log_bytes(&topic).await;
+        broker.pass(300_000_000_000).await;
+        assert_eq!(broker.log_bytes(&topic).await, full, "compacted before an hour is over");
+        // What is set for this broker is stronger than what is set for all.
+        client.alter(RESOURCE_BROKER, "1", &[("log.cleaner.backoff.ms", Some("1000"))]).await;
+        broker.pass(2_000_000_000).await;
+        let compacted = broker.log_bytes(&topic).await;
+        assert!(compacted.iter().zip(&full).all(|(compacted, full)| compacted < full), "{compacted:?} of {full:?}");
+    });
+}
+
+#[test]
+fn silent_producers_are_forgotten_after_the_time_in_force() {
+    with_broker(1, async |broker| {
+        // After this every partition has been looked at again.
+        let looked_ns = (broker.plan.retention_check_interval_ms + 1_000) * 1_000_000;
+        let topic = broker.create("events", 1, &[]).await;
+        let write = async |producer: i64| {
+            let mut builder = BatchBuilder::new(Codec::None);
+            builder.producer(producer, 0, 0);
+            let record = NewRecord { timestamp: 1_700_000_000_000, key: None, value: Some(b"v"), headers: &[] };
+            builder.push(&record).unwrap();
+            let mut bytes = Vec::new();
+            builder.finish(&mut bytes).unwrap();
+            let produced = broker.client().await.produce(13, &topic, -1, &[(0, &bytes)]).await;
+            assert_eq!(produced[0].error, ErrorCode::None);
+        };
+        write(7).await;
+        broker.pass(looked_ns).await;
+        assert_eq!(broker.client().await.producers("events").await, [7], "a day is not over");
+        broker.client().await.alter(RESOURCE_BROKER, "", &[("producer.id.expiration.ms", Some("60000"))]).await;
+        broker.pass(looked_ns).await;
+        assert_eq!(broker.client().await.producers("events").await, [] as [i64; 0]);
+        write(8).await;
+        broker.client().await.alter(RESOURCE_BROKER, "", &[("producer.id.expiration.ms", None)]).await;
+        broker.pass(looked_ns).await;
+        assert_eq!(broker.client().await.producers("events").await, [8], "a day counts again");
     });
 }

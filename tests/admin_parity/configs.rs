@@ -212,6 +212,8 @@ fn live_settings(pair: &mut Pair) {
         ("1", vec![(LOAD, 0, Some("0.8"))]),
         ("1", vec![(IO_MEMORY, 0, Some("-1"))]),
         ("1", vec![(PACE, 0, Some("1e6"))]),
+        ("", vec![(PACE, 0, Some("20000000"))]),
+        ("1", vec![(PACE, 0, Some("5e-5"))]),
         ("1", vec![("log.cleaner.enable", 0, Some("false"))]),
         ("1", vec![(EXPIRATION, 0, Some("0"))]),
         ("1", vec![(EXPIRATION, 0, Some("3600000"))]),

@@ -240,11 +240,22 @@ impl fmt::Display for Value {
         match self {
             Value::Bool(value) => write!(f, "{value}"),
             Value::Number(value) => write!(f, "{value}"),
-            // With a fraction always, as in "1.0".
-            Value::Double(value) => write!(f, "{value:?}"),
+            Value::Double(value) => f.write_str(&double(*value)),
             Value::Text(value) => f.write_str(value),
             Value::List(words) => f.write_str(&words.join(",")),
         }
+    }
+}
+
+/// A number as Java writes it: with a fraction always, as in `1.0`, and with an exponent where it is large or small.
+fn double(value: f64) -> String {
+    if value == 0.0 || (1e-3..1e7).contains(&value.abs()) {
+        return format!("{value:?}");
+    }
+    let text = format!("{value:E}");
+    match text.split_once('E') {
+        Some((digits, exponent)) if !digits.contains('.') => format!("{digits}.0E{exponent}"),
+        _ => text,
     }
 }
 
@@ -384,6 +395,26 @@ mod tests {
     const INT: Kind = Kind::Int { min: 1, max: i32::MAX };
     const RATIO: Kind = Kind::Double { min: 0.0, max: 1.0 };
     const POLICY: Kind = Kind::ListOf(&["compact", "delete"]);
+
+    #[test]
+    fn numbers_with_a_fraction_are_shown_as_java_writes_them() {
+        let kind = Kind::Double { min: f64::MIN, max: f64::MAX };
+        for (text, shown) in [
+            ("0", "0.0"),
+            ("1", "1.0"),
+            ("-0.25", "-0.25"),
+            ("1e6", "1000000.0"),
+            ("9999999.5", "9999999.5"),
+            ("1e7", "1.0E7"),
+            ("12345678", "1.2345678E7"),
+            ("0.001", "0.001"),
+            ("0.0005", "5.0E-4"),
+            ("1.7976931348623157E308", "1.7976931348623157E308"),
+        ] {
+            assert_eq!(kind.shown(text), shown);
+            assert_eq!(kind.shown(shown), shown);
+        }
+    }
 
     #[test]
     fn values_are_shown_in_one_form() {

@@ -179,12 +179,13 @@ impl<'a> Form<'a> {
         }
     }
 
+    /// What is in force is shown in the one form of its kind, where it comes from as it was given.
     fn of_broker(&self, setting: &'static Setting, image: &Image) -> DescribeConfigsResourceResult<'a> {
         let origins = origins(setting, image);
         let first = origins.first();
         self.row(
             setting,
-            first.map(|origin| origin.value.clone()),
+            first.map(|origin| setting.kind.shown(&origin.value)),
             first.map_or(Source::Default, |origin| origin.source),
             origins,
         )
@@ -351,6 +352,15 @@ mod tests {
         let expected = [("max.connections", "6", 3), ("max.connections", "5", 4), ("max.connections", "2147483647", 5)];
         assert_eq!(rows(&image, 4, "1", &["max.connections"]), row("max.connections", Some("6"), 3, &expected));
         assert_eq!(rows(&image, 4, "", &[]), row("max.connections", Some("6"), 3, &expected[..1]));
+    }
+
+    #[test]
+    fn a_value_has_one_form_and_its_synonyms_are_as_they_were_given() {
+        let key = "log.cleaner.io.max.bytes.per.second";
+        let image = image_with(&[], &[(key, "1e7")]);
+        let synonyms = [(key, "1e7", 3), (key, "1.7976931348623157E308", 5)];
+        assert_eq!(rows(&image, 4, "1", &[key]), row(key, Some("1.0E7"), 3, &synonyms));
+        assert_eq!(rows(&image, 4, "", &[]), row(key, Some("1e7"), 3, &synonyms[..1]));
     }
 
     #[test]

@@ -3,12 +3,34 @@ print."""
 
 import sys
 
-from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException
 
 from member import input_has_ended, print_assigned, print_record
 
+# What a commit is refused with while the group is on its way to its next generation: it has come between the member's
+# JoinGroup and its SyncGroup, or was sent before and has arrived behind.
+GROUP_CHANGES = (KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION)
+
 assignor, bootstrap, topic, group = sys.argv[1:]
 owned = set()
+# Whether there are records that were printed and not committed.
+uncommitted = False
+
+
+def commit():
+    global uncommitted
+    consumer.commit(asynchronous=False)
+    uncommitted = False
+
+
+def commit_if_possible():
+    """With the cooperative assignor a member goes on reading what it keeps while the group changes, and may not always
+    commit that. librdkafka leaves it to the program: the next commit has these records as well."""
+    try:
+        commit()
+    except KafkaException as refusal:
+        if refusal.args[0].code() not in GROUP_CHANGES:
+            raise
 
 
 def on_assign(_consumer, partitions):
@@ -17,6 +39,9 @@ def on_assign(_consumer, partitions):
 
 
 def on_revoke(_consumer, partitions):
+    if uncommitted:
+        # The last chance for records of these partitions, and one that the broker gives: the member has not joined again.
+        commit()
     owned.difference_update(partition.partition for partition in partitions)
     print_assigned(owned)
 
@@ -33,14 +58,19 @@ if assignor == "consumer":
 else:
     settings.update({"partition.assignment.strategy": assignor, "session.timeout.ms": 6000, "heartbeat.interval.ms": 500})
 consumer = Consumer(settings)
-consumer.subscribe([topic], on_assign=on_assign, on_revoke=on_revoke)
-ended = input_has_ended()
-while not ended.is_set():
-    records = consumer.consume(num_messages=50, timeout=0.2)
-    for record in records:
-        if record.error():
-            raise KafkaException(record.error())
-        print_record(record.partition(), record.offset(), record.key(), record.value())
-    if records:
-        consumer.commit(asynchronous=False)
-consumer.close()
+# Closed after an error as well. An interpreter that exits destroys the consumer without, and librdkafka then waits for ever
+# for the program's answer to a rebalance that has just come.
+try:
+    consumer.subscribe([topic], on_assign=on_assign, on_revoke=on_revoke)
+    ended = input_has_ended()
+    while uncommitted or not ended.is_set():
+        records = consumer.consume(num_messages=50, timeout=0.2)
+        for record in records:
+            if record.error():
+                raise KafkaException(record.error())
+            print_record(record.partition(), record.offset(), record.key(), record.value())
+            uncommitted = True
+        if uncommitted:
+            commit_if_possible()
+finally:
+    consumer.close()

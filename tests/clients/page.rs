@@ -145,6 +145,7 @@ const ROWS: &[Row] = &[
             "scenario_features_confluent_kafka",
             "scenario_group_confluent_kafka",
             "scenario_group_confluent_kafka_kip_848",
+            "scenario_group_of_confluent_kafka_and_franz_go",
             "scenario_group_of_confluent_kafka_and_java_kip_848",
             "scenario_sensor_fleet",
         ],
@@ -179,8 +180,8 @@ const ROWS: &[Row] = &[
         client: "franz-go",
         language: "Go",
         version: Pinned("go", "github.com/twmb/franz-go"),
-        run: "records in every codec, topics, groups",
-        tests: &["client_franz_go", "scenario_group_franz_go"],
+        run: "records in every codec, topics, groups, also with other clients",
+        tests: &["client_franz_go", "scenario_group_franz_go", "scenario_group_of_confluent_kafka_and_franz_go"],
     },
     Row {
         client: "sarama",

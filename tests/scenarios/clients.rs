@@ -90,6 +90,12 @@ fn scenario_group_of_kafka_python_and_java() {
     check_together("kafka-python-and-java", &|| python("kafka-python", "member_kafka_python.py"), &java, QUIET);
 }
 
+#[test]
+#[ignore = "needs confluent-kafka from the Python package index, and Go and franz-go from the module proxy"]
+fn scenario_group_of_confluent_kafka_and_franz_go() {
+    check_together("confluent-kafka-and-franz-go", &|| confluent("cooperative-sticky"), &|| go("franz-go"), TRICKLE);
+}
+
 /// The one assignor that both know is not what kafka-python would rather have.
 #[test]
 #[ignore = "needs kafka-python and aiokafka from the Python package index"]

@@ -4,7 +4,8 @@
 //! A member is a program that ends with the arguments `BOOTSTRAP TOPIC GROUP`. It begins at the earliest offset where its
 //! group has committed none, prints `assigned P,P,…` (`assigned -` for none) whenever its partitions have changed and
 //! `record PARTITION OFFSET KEY VALUE` for each record (`-` is no key), and commits what it has printed. When its input
-//! ends, it commits, leaves the group and ends with success.
+//! ends, it commits, leaves the group and ends with success. One that is to be killed prints `committed` whenever all that it
+//! has printed is committed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -31,6 +32,8 @@ pub(crate) struct Group {
     killed: BTreeSet<usize>,
     /// In the order in which they were seen here, which is the order of each member.
     reads: Vec<Read>,
+    /// How many of all reads there were when a member has last said that its own are committed.
+    committed: BTreeMap<usize, usize>,
     /// Lines that tell of something else than records and assignments.
     remarks: Vec<String>,
 }
@@ -66,6 +69,7 @@ impl Group {
             started: 0,
             killed: BTreeSet::new(),
             reads: Vec::new(),
+            committed: BTreeMap::new(),
             remarks: Vec::new(),
         }
     }
@@ -150,10 +154,15 @@ impl Group {
     /// partition in order, and that nothing was handled twice but what a killed member had not committed.
     pub(crate) fn assert_complete(&self, ends: &[i64]) {
         let name = &self.name;
-        let mut handled: BTreeMap<(u32, i64), Vec<usize>> = BTreeMap::new();
+        for member in &self.killed {
+            assert!(self.committed.contains_key(member), "{name}: member {member} was killed before it had committed");
+        }
+        let mut handled: BTreeMap<(u32, i64), Vec<(usize, bool)>> = BTreeMap::new();
         let mut next: BTreeMap<(usize, u32), i64> = BTreeMap::new();
-        for read in &self.reads {
-            handled.entry((read.partition, read.offset)).or_default().push(read.member);
+        for (number, read) in self.reads.iter().enumerate() {
+            let is_committed =
+                !self.killed.contains(&read.member) || self.committed.get(&read.member).is_some_and(|at| number < *at);
+            handled.entry((read.partition, read.offset)).or_default().push((read.member, is_committed));
             // A member that gets a partition back goes on where others have committed.
             let next = next.entry((read.member, read.partition)).or_insert(read.offset);
             assert!(read.offset >= *next, "{name}: {read:?} after offset {}", *next - 1);
@@ -163,8 +172,11 @@ impl Group {
             for offset in 0..*end {
                 let by = handled.remove(&(partition as u32, offset)).unwrap_or_default();
                 assert!(!by.is_empty(), "{name}: partition {partition}, offset {offset} was lost");
-                let alive = by.iter().filter(|member| !self.killed.contains(member)).count();
-                assert!(alive <= 1, "{name}: partition {partition}, offset {offset} was handled by {by:?}");
+                let committed = by.iter().filter(|(_, is_committed)| *is_committed).count();
+                assert!(
+                    committed <= 1,
+                    "{name}: partition {partition}, offset {offset} was handled by {by:?} (member, whether committed)"
+                );
             }
         }
         assert!(handled.is_empty(), "{name}: records that nobody wrote: {handled:?}");
@@ -217,6 +229,7 @@ impl Group {
     fn take(&mut self, member: usize, line: &str) {
         match parse(member, line) {
             Some(read) => self.reads.push(read),
+            None if line == "committed" => drop(self.committed.insert(member, self.reads.len())),
             None => self.remarks.push(line.to_owned()),
         }
     }

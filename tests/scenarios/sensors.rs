@@ -43,13 +43,17 @@ fn scenario_sensor_fleet() {
     group.wait_until_shared();
     assert!(!group.assigned(third).is_empty());
     group.kill(first);
-    fleet.finish();
+    let sent = sent(&fleet.finish());
     group.wait_for_records(DEVICES * MESSAGES);
     group.wait_until_shared();
     assert_eq!(group.assigned(second).len() + group.assigned(third).len(), PARTITIONS as usize);
     group.stop_all();
 
     group.assert_complete(&ends(&broker, TOPIC, PARTITIONS));
+    let read = group.reads().iter().map(|read| ((read.partition, read.offset), (read.key.clone(), read.value.clone())));
+    let read: BTreeMap<_, _> = read.collect();
+    assert_eq!(read.len(), DEVICES * MESSAGES);
+    assert!(read == sent, "each message is where its device was told that it is");
     // Offsets are in order at each member, so a device's messages are when each carries the number after the one before it.
     let mut devices: BTreeMap<&str, BTreeMap<i64, usize>> = BTreeMap::new();
     for read in group.reads() {
@@ -60,4 +64,14 @@ fn scenario_sensor_fleet() {
         let numbers: Vec<usize> = messages.into_values().collect();
         assert_eq!(numbers, (0..MESSAGES).collect::<Vec<_>>(), "{device}");
     }
+}
+
+/// What the fleet was told of each message: by partition and offset, its key and its value.
+fn sent(said: &[String]) -> BTreeMap<(u32, i64), (String, String)> {
+    let message = |line: &str| {
+        let [key, value, partition, offset] = line.split(' ').collect::<Vec<_>>()[..] else { return None };
+        Some(((partition.parse().ok()?, offset.parse().ok()?), (key.to_owned(), value.to_owned())))
+    };
+    let lines = said.iter().filter_map(|line| line.strip_prefix("sent "));
+    lines.map(|line| message(line).unwrap_or_else(|| panic!("the fleet printed {line:?}"))).collect()
 }

@@ -50,6 +50,7 @@ public class GroupMember {
                 }
                 if (!records.isEmpty()) {
                     consumer.commitSync();
+                    System.out.println("committed");
                 }
             }
         }

@@ -13,6 +13,10 @@ def print_record(partition, offset, key, value):
     print("record", partition, offset, key, value.decode(), flush=True)
 
 
+def print_committed():
+    print("committed", flush=True)
+
+
 def input_has_ended():
     """An event that is set when standard input ends, which asks the member to leave."""
     ended = threading.Event()

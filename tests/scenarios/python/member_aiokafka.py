@@ -5,7 +5,7 @@ import sys
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 
-from member import input_has_ended, print_assigned, print_record
+from member import input_has_ended, print_assigned, print_committed, print_record
 
 
 class Listener(ConsumerRebalanceListener):
@@ -41,7 +41,9 @@ async def main(bootstrap, topic, group):
             for records in found.values():
                 for record in records:
                     print_record(record.partition, record.offset, record.key, record.value)
+            if found:
                 await consumer.commit()
+                print_committed()
     await consumer.stop()
 
 

@@ -5,7 +5,7 @@ import sys
 
 from confluent_kafka import Consumer, KafkaError, KafkaException
 
-from member import input_has_ended, print_assigned, print_record
+from member import input_has_ended, print_assigned, print_committed, print_record
 
 # What a commit is refused with while the group is on its way to its next generation: it has come between the member's
 # JoinGroup and its SyncGroup, or was sent before and has arrived behind.
@@ -21,6 +21,7 @@ def commit():
     global uncommitted
     consumer.commit(asynchronous=False)
     uncommitted = False
+    print_committed()
 
 
 def commit_if_possible():

@@ -29,8 +29,10 @@ consumer.subscribe([topic], listener=Listener())
 ended = input_has_ended()
 while not ended.is_set():
     # A rebalance that ends between two polls is lost on kafka-python 3.0: so a poll is longer than one takes.
-    for records in consumer.poll(timeout_ms=2000).values():
+    found = consumer.poll(timeout_ms=2000)
+    for records in found.values():
         for record in records:
             print_record(record.partition, record.offset, record.key, record.value)
+    if found:
         consumer.commit()
 consumer.close()

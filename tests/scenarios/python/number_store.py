@@ -16,7 +16,7 @@ import sys
 from kafka import ConsumerRebalanceListener, KafkaConsumer, KafkaProducer
 from pymongo import ASCENDING, DESCENDING, MongoClient
 
-from member import input_has_ended, print_assigned, print_record
+from member import input_has_ended, print_assigned, print_committed, print_record
 
 TOPIC = "numtest"
 
@@ -97,6 +97,7 @@ def store(database, crash_after, bootstrap, topic, group):
         if 0 < crash_after <= stored:
             os.kill(os.getpid(), signal.SIGKILL)
         consumer.commit()
+        print_committed()
     consumer.close()
 
 

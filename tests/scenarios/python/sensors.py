@@ -1,7 +1,7 @@
 """A fleet of devices that send by confluent-kafka: `sensors.py BOOTSTRAP TOPIC DEVICES MESSAGES`.
 
-The key of a message is its device, its value counts from 0. It prints `HALF` and reads a line before it sends
-the second half.
+The key of a message is its device, its value counts from 0. It prints `sent KEY VALUE PARTITION OFFSET` for each that the
+broker has taken, and `HALF` before it reads a line and sends the second half.
 """
 
 import sys
@@ -13,9 +13,11 @@ devices, messages = int(devices), int(messages)
 failures = []
 
 
-def delivered(error, _message):
+def delivered(error, message):
     if error:
         failures.append(error)
+        return
+    print("sent", message.key().decode(), message.value().decode(), message.partition(), message.offset(), flush=True)
 
 
 producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 5})

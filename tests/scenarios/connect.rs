@@ -73,7 +73,10 @@ fn scenario_connect_distributed() {
             worker.stop();
             broker.restart();
             worker = Worker::start(&broker, 1);
-            assert_eq!(worker.get("/connectors").matches("file-source").count(), 1);
+            let connectors = worker.get("/connectors");
+            for name in ["file-source", "file-sink", "database-sink"] {
+                assert_eq!(connectors.matches(&format!("\"{name}\"")).count(), 1, "{name} in {connectors}");
+            }
         }
         if round == 1 {
             // The broker goes away under a running worker, which waits for it.

@@ -1,6 +1,9 @@
 //! The first steps of every tutorial: topics, a console producer, a console consumer, and what consumer groups have read.
 
+use std::time::Duration;
+
 use harness::broker::Broker;
+use harness::process::Output;
 use harness::{cache, suite};
 
 use crate::tools::{GROUPS, TOPICS, Tools, rows};
@@ -92,6 +95,8 @@ fn a_member_guards_its_group(tools: &Tools) {
         if described.iter().any(|row| row.last().is_some_and(|partitions| partitions == "3")) {
             break described;
         }
+        // It has a deadline as well.
+        assert_eq!(member.next(Duration::ZERO), Output::Nothing);
     };
     assert_eq!(described.len(), 1, "{described:?}");
     assert_eq!(described[0][2..4], ["/127.0.0.1", "console-consumer"], "{described:?}");
@@ -121,6 +126,7 @@ fn a_member_guards_its_group(tools: &Tools) {
     let deleted = tools.run(GROUPS, &["--group", "readers", "--delete-offsets", "--topic", "quickstart-events"]);
     let deleted = rows(&deleted, "TOPIC");
     assert_eq!(deleted.iter().filter(|row| row.last().is_some_and(|status| status == "Successful")).count(), 3);
+    assert_eq!(progress(tools), Progress { current: 0, end: 0, lag: 0 }, "a group without offsets has no rows");
 }
 
 /// Console consumers without `--group` make groups of their own, which are listed as well.

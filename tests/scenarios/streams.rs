@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use harness::broker::Broker;
-use harness::process::Running;
+use harness::process::{Output, Running};
 use harness::{cache, provision, suite};
 
 use crate::group::{ends, produce};
@@ -36,13 +36,18 @@ fn scenario_streams_word_count() {
     ];
     std::fs::write(&settings, lines.join("\n")).unwrap_or_else(|error| panic!("{}: {error}", settings.display()));
 
-    let poem = ["All streams lead to Kafka", "Hello Kafka Streams", "Join Kafka summit"];
+    // The second one differs, so that nothing of the first one passes for it.
+    let poems = [
+        ["All streams lead to Kafka", "Hello Kafka Streams", "Join Kafka summit"],
+        ["Kafka streams never sleep", "Streams of Kafka", "Sleep well summit"],
+    ];
     let mut written = 0;
-    let mut expected: BTreeMap<String, u64> = BTreeMap::new();
-    for (round, log) in ["first.log", "second.log"].iter().enumerate() {
+    let mut expected: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for (round, (poem, log)) in poems.into_iter().zip(["first.log", "second.log"]).enumerate() {
         tools.produce(input, poem);
         for word in poem.iter().flat_map(|line| line.split(' ')) {
-            *expected.entry(word.to_lowercase()).or_default() += 1;
+            let counts = expected.entry(word.to_lowercase()).or_default();
+            counts.push(counts.len() as u64 + 1);
             written += 1;
         }
         let mut demo = java(&provision::maven_jars("streams"));
@@ -59,11 +64,12 @@ fn scenario_streams_word_count() {
                 "value.deserializer=org.apache.kafka.common.serialization.LongDeserializer",
             ],
         );
-        // The demo tells of every change, so the last line of a word is its count.
-        let counts: BTreeMap<String, u64> = printed.iter().map(|line| count(line)).collect();
-        assert_eq!(counts, expected, "round {round}");
+        // The demo tells of every change.
+        assert_eq!(counts(&printed), expected, "round {round}");
         demo.terminate();
         broker.restart();
+        // What was counted is in the broker as well.
+        std::fs::remove_dir_all(&state).unwrap_or_else(|error| panic!("{}: {error}", state.display()));
     }
 }
 
@@ -85,34 +91,43 @@ fn scenario_streams_exactly_once() {
     }
 
     let state = broker.dir().join("state");
-    let counted_by = |counted: usize| {
+    let counted_by = |application: &mut Running, counted: usize| {
         while ends(&broker, "counts", PARTITIONS).iter().sum::<i64>() < counted as i64 {
-            std::thread::sleep(POLL);
+            assert_eq!(application.next(POLL), Output::Nothing, "the application says what is wrong");
         }
     };
+    let committed =
+        ["--from-beginning", "--isolation-level", "read_committed", "--formatter-property", "print.key=true"];
+    // One that reads all the time meets open transactions, which are aborted later.
+    let mut follower = tools.start_consumer("counts", &committed);
     // The one that is killed first comes back with its state and the transactional id that it had.
-    let application = start(&broker, &state, "first.log");
-    counted_by(WORDS / 5);
+    let mut application = start(&broker, &state, "first.log");
+    counted_by(&mut application, WORDS / 5);
     application.kill();
     // The next one comes back as another instance, so what the second left open is aborted by its time-out.
-    let application = start(&broker, &state, "second.log");
-    counted_by(WORDS / 2);
+    let mut application = start(&broker, &state, "second.log");
+    counted_by(&mut application, WORDS / 2);
     application.kill();
     std::fs::remove_dir_all(&state).unwrap_or_else(|error| panic!("{}: {error}", state.display()));
     let application = start(&broker, &state, "third.log");
-    let committed =
-        ["--from-beginning", "--isolation-level", "read_committed", "--formatter-property", "print.key=true"];
-    tools.consume("counts", WORDS, &committed);
+    let mut followed = Vec::new();
+    while followed.len() < WORDS {
+        match follower.next(POLL) {
+            Output::Line(line) => followed.push(line),
+            Output::Nothing => {}
+            Output::End => panic!("the consumer has ended after {} records", followed.len()),
+        }
+    }
     application.terminate();
 
-    let printed = tools.consume_all("counts", 3_000, &committed);
-    let mut counts: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-    for (word, count) in printed.iter().map(|line| count(line)) {
-        counts.entry(word).or_default().push(count);
-    }
-    assert_eq!(counts.len(), DISTINCT);
-    for (word, counts) in counts {
-        assert_eq!(counts, (1..=(WORDS / DISTINCT) as u64).collect::<Vec<_>>(), "{word} was counted exactly once");
+    let read_later = tools.consume_all("counts", 3_000, &committed);
+    for (reader, printed) in [("meanwhile", followed), ("afterwards", read_later)] {
+        let counts = counts(&printed);
+        assert_eq!(counts.len(), DISTINCT, "{reader}");
+        for (word, counts) in counts {
+            let each_once: Vec<u64> = (1..=(WORDS / DISTINCT) as u64).collect();
+            assert_eq!(counts, each_once, "{word} was counted exactly once for one who reads {reader}");
+        }
     }
     // What was aborted is there for those who do not ask for committed records only.
     let all = tools.consume_all("counts", 3_000, &["--from-beginning"]);
@@ -125,8 +140,13 @@ fn start(broker: &Broker, state: &Path, log: &str) -> Running {
     Running::start(&mut application, &broker.dir().join(log))
 }
 
-/// A line such as `word TAB 7`.
-fn count(line: &str) -> (String, u64) {
-    let parsed = line.split_once('\t').and_then(|(word, count)| Some((word.to_owned(), count.parse().ok()?)));
-    parsed.unwrap_or_else(|| panic!("the console consumer printed {line:?}"))
+/// The counts of each word, in order, from lines such as `word TAB 7`.
+fn counts(printed: &[String]) -> BTreeMap<String, Vec<u64>> {
+    let mut counts: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for line in printed {
+        let parsed = line.split_once('\t').and_then(|(word, count)| Some((word.to_owned(), count.parse().ok()?)));
+        let (word, count) = parsed.unwrap_or_else(|| panic!("the console consumer printed {line:?}"));
+        counts.entry(word).or_default().push(count);
+    }
+    counts
 }

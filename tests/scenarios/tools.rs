@@ -5,7 +5,7 @@ use std::process::Command;
 
 use compare::kafka::Jars;
 use harness::broker::Broker;
-use harness::process::Running;
+use harness::process::{Running, run};
 use harness::provision;
 
 /// `kafka-topics.sh`.
@@ -29,11 +29,9 @@ impl Tools {
         Tools { jars: provision::kafka(), bootstrap: broker.bootstrap(), dir: broker.dir().to_owned() }
     }
 
-    /// What a tool prints; it must succeed.
+    /// What a tool prints; it must succeed, and in time: a consumer would wait forever for a record that is lost.
     pub(crate) fn run(&self, class: &str, arguments: &[&str]) -> Vec<String> {
-        let arguments = [&["--bootstrap-server", &self.bootstrap], arguments].concat();
-        let output = self.jars.run_tool(class, &arguments).unwrap_or_else(|error| panic!("{arguments:?}: {error}"));
-        output.lines().map(str::to_owned).collect()
+        run(&mut self.command(class, arguments), &self.dir.join("tool.log"))
     }
 
     /// What a tool prints on both streams, however it ends: some end with success after they have said what is wrong.

@@ -7,7 +7,7 @@ use harness::process::Running;
 use harness::raw::Connection;
 use harness::{cache, suite};
 
-use crate::group::{Group, ends};
+use crate::group::{Group, Read, ends};
 use crate::python;
 
 const TOPIC: &str = "sensors";
@@ -35,19 +35,24 @@ fn scenario_sensor_fleet() {
     let mut fleet = python("confluent-kafka", "sensors.py");
     fleet.args([&broker.bootstrap(), TOPIC, &DEVICES.to_string(), &MESSAGES.to_string()]);
     let mut fleet = Running::start(&mut fleet, &broker.dir().join("sensors.log"));
-    fleet.wait_for("HALF");
+    fleet.wait_for("PAUSE 1");
     group.wait_for_records(DEVICES * MESSAGES / 8);
     // One joins and one dies in the middle of their work, and the fleet goes on.
     let third = group.start(member());
     fleet.write(b"\n");
     group.wait_until_shared();
     assert!(!group.assigned(third).is_empty());
+    fleet.wait_for("PAUSE 2");
+    let left_behind = group.assigned(first).clone();
+    fleet.write(b"\n");
     group.kill(first);
     let sent = sent(&fleet.finish());
     group.wait_for_records(DEVICES * MESSAGES);
     group.wait_until_shared();
     assert_eq!(group.assigned(second).len() + group.assigned(third).len(), PARTITIONS as usize);
     group.stop_all();
+    let goes_on = |read: &Read| read.member != first && left_behind.contains(&read.partition);
+    assert!(group.reads().iter().any(goes_on), "there was nothing left for others to do");
 
     group.assert_complete(&ends(&broker, TOPIC, PARTITIONS));
     let read = group.reads().iter().map(|read| ((read.partition, read.offset), (read.key.clone(), read.value.clone())));

@@ -1,5 +1,6 @@
 //! Consumer groups of the clients that programs use: members come and go, the broker restarts, and every record is handled once.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::process::Command;
 
@@ -16,7 +17,8 @@ const PARTITIONS: u32 = 6;
 const STEP: usize = 50;
 /// Records that each partition gets at a time while a group changes.
 const TRICKLE: usize = 5;
-/// In place of [`TRICKLE`] with kafka-python, whose polls must be longer than a rebalance.
+/// In place of [`TRICKLE`] with kafka-python, whose polls must be longer than a rebalance, and in groups of one client whose
+/// members agree among themselves.
 const QUIET: usize = 0;
 
 #[test]
@@ -40,7 +42,7 @@ fn scenario_group_confluent_kafka() {
 #[test]
 #[ignore = "needs confluent-kafka from the Python package index"]
 fn scenario_group_confluent_kafka_kip_848() {
-    check("confluent-kafka-848", &|| confluent("consumer"));
+    check_under("confluent-kafka-848", &|| confluent("consumer"), TRICKLE);
 }
 
 #[test]
@@ -74,7 +76,7 @@ fn scenario_group_java() {
 #[test]
 #[ignore = "needs Java, and Apache Kafka from Maven"]
 fn scenario_group_java_kip_848() {
-    check("java-848", &|| java_member(&provision::kafka().dir(), "consumer"));
+    check_under("java-848", &|| java_member(&provision::kafka().dir(), "consumer"), TRICKLE);
 }
 
 #[test]
@@ -114,26 +116,34 @@ fn scenario_group_of_confluent_kafka_and_java_kip_848() {
 
 /// Members of one client come and go.
 fn check(name: &str, member: &dyn Fn() -> Command) {
+    check_under(name, member, QUIET);
+}
+
+/// As [`check`], with so many new records in each partition at a time as long as the group changes.
+fn check_under(name: &str, member: &dyn Fn() -> Command, trickle: usize) {
     let _machine = cache::whole_machine();
     let mut broker = start(name);
     let mut group = Group::new(&broker, name, TOPIC, PARTITIONS);
-    let mut written = 0;
-    let mut add = |group: &mut Group, broker: &Broker| {
-        written += write(broker, STEP);
-        group.wait_for_records(written);
+    let written = Cell::new(0);
+    let share = |group: &mut Group, broker: &Broker| {
+        group.wait_until_shared_while(|| written.set(written.get() + write(broker, trickle)));
+    };
+    let add = |group: &mut Group, broker: &Broker| {
+        written.set(written.get() + write(broker, STEP));
+        group.wait_for_records(written.get());
     };
     let first = group.start(member());
-    group.wait_until_shared();
+    share(&mut group, &broker);
     add(&mut group, &broker);
     group.start(member());
-    group.wait_until_shared();
+    share(&mut group, &broker);
     add(&mut group, &broker);
     group.start(member());
-    group.wait_until_shared();
+    share(&mut group, &broker);
     add(&mut group, &broker);
     group.stop(first);
     add(&mut group, &broker);
-    group.wait_until_shared();
+    share(&mut group, &broker);
     group.stop_all();
     broker.restart();
     group.start(member());

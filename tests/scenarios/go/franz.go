@@ -55,6 +55,7 @@ func franz(ctx context.Context, bootstrap, topic, group string) error {
 			if err := client.CommitUncommittedOffsets(context.Background()); err != nil {
 				return err
 			}
+			printCommitted()
 		}
 		client.AllowRebalance()
 	}

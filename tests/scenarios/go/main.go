@@ -53,3 +53,9 @@ func printRecord(partition int32, offset int64, key, value []byte) {
 	defer output.Unlock()
 	fmt.Printf("record %d %d %s %s\n", partition, offset, key, value)
 }
+
+func printCommitted() {
+	output.Lock()
+	defer output.Unlock()
+	fmt.Println("committed")
+}

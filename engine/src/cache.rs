@@ -330,8 +330,7 @@ impl ChunkPool {
             && ahead.asked() == 0
             && self.allocated < self.max_chunks
         {
-            ahead.ask();
-            self.allocated += ahead.asked();
+            self.allocated += usize::from(ahead.ask());
         }
         Some(chunk)
     }

@@ -1,6 +1,6 @@
 //! Memory ahead of need: a thread beside each core that touches the pool's next chunk while nobody waits for it.
 //!
-//! The first touch of memory is slow: the kernel clears it, and under a hypervisor the host has to find it first, 4 to 5 ms
+//! The first touch of memory is slow: the kernel clears it, and under a hypervisor the host has to find it first: milliseconds
 //! for a chunk of 2 MiB. On the core's own thread that would be a pause for all its clients, again and again until the
 //! pool has reached its size. The thread runs when its processor has nothing else to do (`SCHED_IDLE`, sched(7)); a core that is
 //! never idle finds nothing prepared and touches its memory itself.
@@ -41,11 +41,11 @@ impl Ahead {
         self.asked
     }
 
-    /// Asks for one more chunk.
-    pub(super) fn ask(&mut self) {
-        if self.wanted.as_ref().is_some_and(|wanted| wanted.send(()).is_ok()) {
-            self.asked += 1;
-        }
+    /// Asks for one more chunk. False when the thread is gone.
+    pub(super) fn ask(&mut self) -> bool {
+        let is_heard = self.wanted.as_ref().is_some_and(|wanted| wanted.send(()).is_ok());
+        self.asked += usize::from(is_heard);
+        is_heard
     }
 
     /// A chunk, if one is ready.
@@ -92,8 +92,7 @@ mod tests {
     fn what_was_asked_for_comes_and_nothing_else() {
         let mut ahead = Ahead::start(8192).unwrap();
         assert!(ahead.wait().is_none() && ahead.take().is_none());
-        ahead.ask();
-        ahead.ask();
+        assert!(ahead.ask() && ahead.ask());
         assert_eq!(ahead.asked(), 2);
         assert!(ahead.wait().is_some() && ahead.wait().is_some());
         assert!(ahead.wait().is_none() && ahead.asked() == 0);

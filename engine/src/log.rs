@@ -251,8 +251,7 @@ impl Log {
     /// have batches there. The rest beyond a segment's last whole block is copied aside. Returns false, and forgets nothing,
     /// while more than that is only in memory.
     pub(crate) fn evict(&mut self, chunk: ChunkId, commit: u64) -> bool {
-        // Small batches make long lists, of which the chunk's are at the front.
-        let behind = self.hot.partition_point(|h| h.commit <= commit);
+        let behind = count_in_front(&self.hot, |h| h.commit <= commit);
         debug_assert!(self.hot.range(behind..).all(|h| h.slice.chunk() != chunk), "a newer commit has used the chunk");
         let Some(last) = self.hot.range(..behind).rposition(|h| h.slice.chunk() == chunk) else { return true };
         let end = (self.hot[last].segment_base, self.hot[last].end_pos());
@@ -374,4 +373,38 @@ fn whole_batches(batches: &[u8], max_bytes: usize, at_least_one: bool) -> usize 
         end = with;
     }
     end
+}
+
+/// As [`VecDeque::partition_point`], where few count: it looks at as many as count, and not far beyond. Small batches make
+/// long lists, each look at which is a miss of the processor's caches, and every partition of a core is asked when a chunk
+/// is evicted.
+fn count_in_front<T>(list: &VecDeque<T>, counts: impl Fn(&T) -> bool) -> usize {
+    let mut next = 1;
+    while list.get(next - 1).is_some_and(&counts) {
+        next *= 2;
+    }
+    let (mut low, mut high) = (next / 2, (next - 1).min(list.len()));
+    while low < high {
+        let middle = low.midpoint(high);
+        match counts(&list[middle]) {
+            true => low = middle + 1,
+            false => high = middle,
+        }
+    }
+    low
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counting_in_front_counts_as_any_search_does() {
+        for len in 0..40 {
+            let list: VecDeque<usize> = (0..len).collect();
+            for counted in 0..=len {
+                assert_eq!(count_in_front(&list, |it| *it < counted), counted, "{counted} of {len}");
+            }
+        }
+    }
 }

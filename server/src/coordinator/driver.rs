@@ -232,6 +232,18 @@ impl<M: StateMachine> Coordinator<M> {
         Ok((answer, seq))
     }
 
+    /// As [`Coordinator::run_early`], for an operation that may be asked for once more. None when its answer has to be waited
+    /// for: what it changes it changes all the same.
+    pub fn run_at_once(
+        self: &Rc<Self>,
+        shard: &Shard,
+        partition: i32,
+        operation: impl FnOnce(&mut M, Now, Ticket, &mut Effects<M::Answer>),
+    ) -> Result<Option<M::Answer>, Unavailable> {
+        let waiter = self.begin(shard, partition, None, operation)?;
+        waiter.take_outcome().map(|outcome| outcome.map(|answered| answered.answer)).transpose()
+    }
+
     /// The partitions that this core has loaded.
     #[must_use]
     pub fn active(&self) -> Vec<i32> {
@@ -562,16 +574,21 @@ struct Waiter<M: StateMachine> {
 impl<M: StateMachine> Waiter<M> {
     async fn outcome(self) -> Result<Answered<M::Answer>, Unavailable> {
         loop {
-            let done = {
-                let mut waiting = self.coordinator.waiting.borrow_mut();
-                let waiting = waiting.get_mut(&self.ticket).expect("it stays until the waiter is dropped");
-                if let Some(outcome) = waiting.outcome.take() {
-                    return outcome;
-                }
-                waiting.done.clone()
-            };
+            if let Some(outcome) = self.take_outcome() {
+                return outcome;
+            }
+            let done = self.with_waiting(|waiting| waiting.done.clone());
             done.wait().await;
         }
+    }
+
+    fn take_outcome(&self) -> Option<Result<Answered<M::Answer>, Unavailable>> {
+        self.with_waiting(|waiting| waiting.outcome.take())
+    }
+
+    fn with_waiting<T>(&self, see: impl FnOnce(&mut Waiting<M::Answer>) -> T) -> T {
+        let mut waiting = self.coordinator.waiting.borrow_mut();
+        see(waiting.get_mut(&self.ticket).expect("it stays until the waiter is dropped"))
     }
 }
 

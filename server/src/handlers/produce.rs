@@ -14,15 +14,16 @@
 //! The records themselves are looked at only when the topic's configuration demands it: keys of a compacted topic, another
 //! compression, timestamps that are out of bounds. The CRC is checked by the store, once.
 //!
-//! A batch of a transaction is appended like another one while its transaction is open in the partition. The first one goes
-//! to the partition's core, even if that is this one, where it waits until the coordinator of the transaction knows of it
-//! (see [`crate::router`]).
+//! A batch of a transaction is appended like another one while its transaction is open in the partition. Of the first one
+//! the transaction's coordinator has to know before. It is asked at once where it is on this core as well; else the batch
+//! goes to the partition's core, even if that is this one, and waits there for the coordinator (see [`crate::router`]).
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use engine::partition::{AppendError, Appended};
+use engine::TransactionGuard;
+use engine::partition::{AppendError, Appended, Origin};
 use engine::store::Slot;
 use wire::api::ApiKey;
 use wire::batch::BatchView;
@@ -40,7 +41,7 @@ use crate::image::Topic;
 use crate::limits::KEPT_REQUESTS;
 use crate::router::{Append, CoreMsg, Transaction};
 use crate::shard::Shard;
-use crate::transaction::admission::Refused;
+use crate::transaction::admission::{self, Refused, Writer};
 use crate::transaction::state::Producer;
 
 /// A request with more partitions than this does not keep its memory for the next one.
@@ -217,7 +218,15 @@ pub(crate) fn go_on(
     while let Some(entry) = work.entries.get_mut(work.next) {
         if let State::Checked { core, slot, leader_epoch, batch, transaction } = &entry.state {
             let appended = match *core == shard.core() {
-                true => append_here(shard, *slot, *leader_epoch, batch.bytes(frame), transaction.is_some()),
+                true => {
+                    let id = work.transactional_id.clone().map(|id| &frame[id]);
+                    let joining = transaction.as_ref().zip(id).map(|(topic, id)| Joining {
+                        transactional_id: id,
+                        partition: (topic, entry.index),
+                        adds: work.version >= ADDS_FROM,
+                    });
+                    append_here(shard, *slot, *leader_epoch, batch.bytes(frame), joining)
+                }
                 false => Here::Elsewhere,
             };
             match appended {
@@ -258,16 +267,40 @@ enum Here {
     Elsewhere,
 }
 
-fn append_here(shard: &Shard, slot: Slot, leader_epoch: i32, batch: &[u8], is_transactional: bool) -> Here {
+/// What the first batch of a transaction in a partition needs to be let in.
+struct Joining<'a> {
+    /// In UTF-8.
+    transactional_id: &'a [u8],
+    partition: (&'a Arc<str>, i32),
+    /// See [`Writer::adds`].
+    adds: bool,
+}
+
+fn append_here(shard: &Shard, slot: Slot, leader_epoch: i32, batch: &[u8], joining: Option<Joining<'_>>) -> Here {
     let Ok(batch) = BatchView::parse(batch) else { return Here::Refused(AppendError::InvalidRecord) };
-    if is_transactional && shard.0.router.is_joining(slot, batch.producer_id()) {
+    if joining.is_some() && shard.0.router.is_joining(slot, batch.producer_id()) {
         return Here::Elsewhere;
     }
-    match shard.store().append(slot, &batch, leader_epoch) {
-        Ok(appended) => Here::Appended(appended),
+    let mut result = shard.store().append(slot, &batch, leader_epoch);
+    if let (Err(AppendError::InvalidTxnState), Some(joining)) = (&result, joining) {
         // The transaction is not open in the partition.
-        Err(AppendError::InvalidTxnState) if is_transactional => Here::Elsewhere,
-        Err(error) => Here::Refused(error),
+        let Some(guard) = joining.admit(shard, slot, &batch) else { return Here::Elsewhere };
+        result = shard.store().append_as(Origin::Client, Some(guard), slot, &batch, leader_epoch);
+    }
+    result.map_or_else(Here::Refused, Here::Appended)
+}
+
+impl Joining<'_> {
+    /// Asks the coordinator, if that can be done at once.
+    fn admit(&self, shard: &Shard, slot: Slot, batch: &BatchView<'_>) -> Option<TransactionGuard> {
+        let (topic, index) = self.partition;
+        let writer = Writer {
+            transactional_id: str::from_utf8(self.transactional_id).ok()?.into(),
+            producer: Producer { id: batch.producer_id(), epoch: batch.producer_epoch() },
+            first_sequence: batch.base_sequence(),
+            adds: self.adds,
+        };
+        admission::admit_at_once(shard, slot, &(topic.clone(), index), &writer)
     }
 }
 

@@ -34,6 +34,35 @@ pub enum Refused {
     Coordinator(ErrorCode),
 }
 
+impl Writer {
+    /// What its coordinator is asked. None: it need not be.
+    fn join(&self, shard: &Shard, partition: &Partition) -> Option<Join> {
+        let is_asked = self.adds || shard.image().live().verifies_partitions;
+        is_asked.then(|| Join {
+            transactional_id: self.transactional_id.clone(),
+            producer: self.producer,
+            partitions: BTreeSet::from([partition.clone()]),
+            intent: if self.adds { Intent::Add(ClientVersion::V2) } else { Intent::Verify },
+        })
+    }
+
+    /// What the partition is asked.
+    fn verify(&self, shard: &Shard, slot: Slot) -> Result<Option<TransactionGuard>, AppendError> {
+        let Writer { producer, first_sequence, adds, .. } = *self;
+        shard.store().verify_transaction(slot, producer.id, producer.epoch, first_sequence, adds)
+    }
+}
+
+/// As [`admit`], where nothing has to be waited for: most often the coordinator is on the partition's core, and the
+/// transaction before has ended. None: ask there.
+pub fn admit_at_once(shard: &Shard, slot: Slot, partition: &Partition, writer: &Writer) -> Option<TransactionGuard> {
+    let guard = writer.verify(shard, slot).ok()??;
+    match writer.join(shard, partition) {
+        None => Some(guard),
+        Some(join) => service::join_at_once(shard, &join)?.is_empty().then_some(guard),
+    }
+}
+
 /// Asks the coordinator, on the owner core of the partition in `slot`. The guard that results is good for
 /// [`engine::Store::append_as`] until something is awaited; none is needed where the transaction is open.
 pub async fn admit(
@@ -42,25 +71,16 @@ pub async fn admit(
     partition: &Partition,
     writer: &Writer,
 ) -> Result<Option<TransactionGuard>, Refused> {
-    let Writer { producer, first_sequence, adds, .. } = *writer;
-    let verify = || shard.store().verify_transaction(slot, producer.id, producer.epoch, first_sequence, adds);
     loop {
-        let Some(guard) = verify().map_err(Refused::Store)? else { return Ok(None) };
-        let is_asked = adds || shard.image().live().verifies_partitions;
-        if is_asked {
-            let join = Join {
-                transactional_id: writer.transactional_id.clone(),
-                producer,
-                partitions: BTreeSet::from([partition.clone()]),
-                intent: if adds { Intent::Add(ClientVersion::V2) } else { Intent::Verify },
-            };
+        let Some(guard) = writer.verify(shard, slot).map_err(Refused::Store)? else { return Ok(None) };
+        if let Some(join) = writer.join(shard, partition) {
             let missing = service::join_before_write(shard, join).await.map_err(Refused::Coordinator)?;
             if !missing.is_empty() {
                 return Err(Refused::Coordinator(ErrorCode::TransactionAbortable));
             }
         }
         // A marker that was written meanwhile has taken the guard back: then the coordinator must be asked once more.
-        match verify().map_err(Refused::Store)? {
+        match writer.verify(shard, slot).map_err(Refused::Store)? {
             Some(now) if now != guard => {}
             same => return Ok(same),
         }

@@ -145,6 +145,12 @@ impl Machine {
         }
     }
 
+    /// As [`Machine::join`], for a write that will be asked for once more if it has to wait.
+    pub fn join_at_once(&mut self, join: &Join, now: Now, ticket: Ticket, effects: &mut Effects<Answer>) {
+        let answer = self.try_join(join, now, effects);
+        effects.answer(ticket, answer);
+    }
+
     /// A producer ends its transaction: see [`Coordinator::end`].
     pub fn end(&mut self, end: &End, fresh_id: Option<i64>, now: Now, ticket: Ticket, effects: &mut Effects<Answer>) {
         let End { transactional_id: id, producer, outcome, client } = end;

@@ -76,6 +76,16 @@ pub(super) async fn join_before_write(shard: &Shard, join: Join) -> Result<BTree
     )
 }
 
+/// As [`join_before_write`], where nothing has to be waited for. None: ask there.
+pub(super) fn join_at_once(shard: &Shard, join: &Join) -> Option<BTreeSet<Partition>> {
+    let place = place(shard, &join.transactional_id).ok().filter(|place| place.core == shard.core())?;
+    let asked = |machine: &mut Machine, now: Now, ticket: Ticket, effects: &mut Effects<Answer>| {
+        machine.join_at_once(join, now, ticket, effects);
+    };
+    let answer = of(shard).coordinator.run_at_once(shard, place.number, asked).ok()??;
+    joined(answer).ok()
+}
+
 /// A producer ends its transaction. What it is known by from then on is the answer.
 pub async fn end(shard: &Shard, end: End) -> Result<Producer, ErrorCode> {
     let place = place(shard, &end.transactional_id)?;

@@ -1,9 +1,10 @@
 //! The checkpoint: moves journaled bytes into segments, so that journal files and memory can be used again, and
 //! completes segments that have been rolled.
 //!
-//! It works through the partitions in rounds. A round copies what fits from memory into one chunk and writes all pieces at
+//! It works through the partitions in rounds. A round copies what fits from memory into one chunk and writes the pieces, a
+//! few at once: the commits of appends share the disk with them. Once an append waits for the checkpoint it writes all at
 //! once. After some rounds all their files are synced at once: the file system turns these syncs into few commits of its
-//! own, and the commits of appends, which share the disk, wait for few flushes that are not theirs. Only
+//! own, and the commits of appends wait for few flushes that are not theirs. Only
 //! whole blocks go to a growing segment; the rest is carried, written again into a newer journal group, so that the
 //! journal always holds every partition's newest end, and a durable block of a segment is never written again.
 
@@ -16,7 +17,7 @@ use crate::cache::{ChunkWriter, Slice};
 use crate::io::{File, Open, WriteSync};
 use crate::join::all;
 use crate::journal::{Entry, EntryKind};
-use crate::limits::BLOCK_BYTES;
+use crate::limits::{BLOCK_BYTES, CHECKPOINT_BYTES};
 use crate::log::Mark;
 use crate::reactor::Reactor;
 use crate::read::one_chunk;
@@ -135,12 +136,23 @@ impl Store {
 
     async fn write_pieces(&self, pieces: Vec<Piece>, unsynced: &mut Unsynced) -> io::Result<()> {
         let mut writes: Vec<Pin<Box<dyn Future<Output = io::Result<()>> + '_>>> = Vec::new();
+        let mut bytes_at_once = 0;
         for Piece { slot, base, pos, bytes, written } in pieces {
             let end = pos + bytes.len() as u64;
             // A partition that was deleted meanwhile has nothing left to write.
             let Some(file) = self.segment_file(slot, base, end).await? else { continue };
             unsynced.insert((slot, base), (file.clone(), written));
-            writes.push(Box::pin(async move { self.write_blocks(&file, pos, &bytes, WriteSync::No).await }));
+            for start in (0..bytes.len()).step_by(CHECKPOINT_BYTES) {
+                let part = bytes.part(start, bytes.len().min(start + CHECKPOINT_BYTES));
+                // A commit that comes now finds no more than this before it in the disk's queue.
+                if bytes_at_once + part.len() > CHECKPOINT_BYTES && !self.state().is_waited_for() {
+                    all(std::mem::take(&mut writes)).await?;
+                    bytes_at_once = 0;
+                }
+                bytes_at_once += part.len();
+                let (file, pos) = (file.clone(), pos + start as u64);
+                writes.push(Box::pin(async move { self.write_blocks(&file, pos, &part, WriteSync::No).await }));
+            }
         }
         all(writes).await
     }
@@ -306,6 +318,11 @@ const ROUNDS_PER_SYNC: usize = 16;
 const MEMORY_PAUSE_NS: u64 = 1_000_000;
 
 impl State {
+    /// An append waits for what a checkpoint frees.
+    fn is_waited_for(&self) -> bool {
+        !self.capacity_waiters.is_empty()
+    }
+
     /// The partitions to flush: those with bytes in journal groups at or below `flush_to`, and those with a rolled
     /// segment. They stay off the direct path until [`State::end_flush`].
     fn start_flush(&mut self, flush_to: Option<u64>) -> Vec<Slot> {

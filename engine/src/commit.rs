@@ -243,6 +243,10 @@ impl Store {
         if journal.wants_file() {
             let store = self.clone();
             reactor.spawn(async move {
+                // Whoever needed it at once has made it meanwhile, or is about to.
+                if !store.shared.journal.wants_file() {
+                    return;
+                }
                 // A disk that is full now may not be when the file is needed, and then the error has a reader.
                 if let Err(error) = store.shared.journal.add_file(&store.shared.reactor).await
                     && !is_full(&error)

@@ -140,9 +140,9 @@ impl JournalFiles {
         all.filter_map(|file| std::mem::take(&mut file.is_unsynced).then(|| file.file.clone())).collect()
     }
 
-    /// Creates one more file.
+    /// Creates one more file. Two at once would be the same file.
     pub(crate) async fn add_file(&self, reactor: &Reactor) -> io::Result<()> {
-        self.creating.set(true);
+        assert!(!self.creating.replace(true), "a journal file is being made already");
         let number = self.files.borrow().next_number;
         let path = self.dir.join(self.name.of_file(number));
         let created = create(reactor, &path, self.direct, self.file_bytes, &self.zeros).await;

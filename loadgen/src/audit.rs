@@ -3,9 +3,14 @@
 //! Every audited record carries a [`Stamp`]: its run, its producer (one per connection), its partition and its number
 //! in the stream of that producer to that partition. A [`SentLog`] keeps what was sent and acknowledged, a [`ReadLog`]
 //! what a reader found; [`judge`] compares the two. Streams are numbered without gaps, so both logs are sets of
-//! intervals and a healthy run of any length takes one interval for each stream.
+//! intervals and a healthy run of any length takes one interval for each stream, or one for each transaction where some are
+//! aborted.
+//!
+//! Where records are written in transactions the reader is one of committed records, and what counts as acknowledged is
+//! what a commit was answered for. Nothing of an aborted transaction may be found, and of one whose commit was never
+//! answered all or nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use serde::Serialize;
@@ -63,6 +68,15 @@ impl Stamp {
     }
 }
 
+/// The run whose records are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AuditedRun {
+    /// Its number in the stamps.
+    pub number: u64,
+    /// Whether its records were written in transactions, so that committed ones alone are read.
+    pub transactional: bool,
+}
+
 /// The records of one producer to one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StreamId {
@@ -78,28 +92,85 @@ pub struct SentLog {
     streams: BTreeMap<StreamId, SentStream>,
 }
 
+/// How a transaction ended, as far as its producer knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransactionEnd {
+    /// Its commit was answered without an error.
+    Committed,
+    /// It was aborted, or given up before its commit was asked for.
+    Aborted,
+    /// Its commit was asked for, and no answer says what came of it.
+    InDoubt,
+}
+
+/// What a producer knows of its records to one partition.
 #[derive(Debug, Clone, Default)]
-struct SentStream {
+pub struct SentStream {
     /// Numbers below this were sent.
     sent: u64,
+    /// Acknowledged without an error; within transactions also those of the one that is open.
     acked: Intervals,
+    /// Where the open transaction begins.
+    open_from: u64,
+    /// Of transactions that were aborted, whatever the answers were.
+    aborted: Intervals,
+    /// Acknowledged, of a transaction in doubt.
+    in_doubt: Intervals,
+}
+
+impl SentStream {
+    /// Notes that so many more records were sent. Answers the number of the first.
+    pub fn send(&mut self, records: u64) -> u64 {
+        let first = self.sent;
+        self.sent += records;
+        first
+    }
+
+    /// Notes that these records were acknowledged without an error.
+    pub fn acknowledge(&mut self, sequences: Range<u64>) {
+        self.acked.insert(sequences);
+    }
+
+    /// Notes how the transaction ended that all records since the last end belong to.
+    pub fn end_transaction(&mut self, end: TransactionEnd) {
+        let first = std::mem::replace(&mut self.open_from, self.sent);
+        match end {
+            TransactionEnd::Committed => {}
+            TransactionEnd::Aborted => {
+                self.acked.split_off(first);
+                self.aborted.insert(first..self.sent);
+            }
+            TransactionEnd::InDoubt => {
+                for range in self.acked.split_off(first).iter() {
+                    self.in_doubt.insert(range);
+                }
+            }
+        }
+    }
+
+    /// Whether records were sent since the last end of a transaction.
+    pub fn is_transaction_open(&self) -> bool {
+        self.open_from < self.sent
+    }
 }
 
 impl SentLog {
-    /// Notes that the records below `sent` of a stream were sent, and those in `acked` acknowledged without error.
-    pub fn add(&mut self, stream: StreamId, sent: u64, acked: &Intervals) {
-        let entry = self.streams.entry(stream).or_default();
-        entry.sent = entry.sent.max(sent);
-        for range in acked.iter() {
-            entry.acked.insert(range);
-        }
+    /// Adds what a producer knows of one of its streams.
+    pub fn add(&mut self, id: StreamId, stream: SentStream) {
+        self.streams.insert(id, stream);
     }
 
     /// Adds what another thread's producers did.
     pub fn merge(&mut self, other: &SentLog) {
-        for (stream, sent) in &other.streams {
-            self.add(*stream, sent.sent, &sent.acked);
-        }
+        self.streams.extend(other.streams.iter().map(|(id, stream)| (*id, stream.clone())));
+    }
+
+    /// Producers of whose transaction in doubt something was found: it was committed.
+    fn committed_after_all(&self, read: &ReadLog) -> BTreeSet<u32> {
+        let is_found = |(id, stream): &(&StreamId, &SentStream)| {
+            read.streams.get(id).is_some_and(|found| stream.in_doubt.common(&found.seen) > 0)
+        };
+        self.streams.iter().filter(is_found).map(|(id, _)| id.producer).collect()
     }
 }
 
@@ -222,15 +293,15 @@ impl ReadLog {
 /// The outcome of an audit. All counts are records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Verdict {
-    /// Nothing lost, duplicated, reordered, misplaced or invented, and everything was read.
+    /// Nothing lost, duplicated, reordered, misplaced, invented or aborted, and everything was read.
     pub passed: bool,
     /// Sent, whatever the answer was.
     pub sent: u64,
-    /// Acknowledged without an error.
+    /// Acknowledged without an error; within transactions, those whose commit was.
     pub acked: u64,
     /// Found by the readers, duplicates included.
     pub read: u64,
-    /// Acknowledged and not found.
+    /// Acknowledged and not found; or of a transaction in doubt of which others were found.
     pub lost: u64,
     /// Found more than once; each further finding counts.
     pub duplicates: u64,
@@ -240,6 +311,8 @@ pub struct Verdict {
     pub misplaced: u64,
     /// Found but never sent: a damaged stamp or a broker's invention.
     pub invented: u64,
+    /// Found although their transaction was aborted.
+    pub aborted: u64,
     /// Offsets that did not rise.
     pub offsets_backwards: u64,
     /// Batches whose CRC was wrong when they were read.
@@ -277,6 +350,7 @@ pub fn judge(sent: &SentLog, read: &ReadLog, read_to_end: bool) -> Verdict {
         reordered: read.counts.reordered,
         misplaced: read.counts.misplaced,
         invented: 0,
+        aborted: 0,
         offsets_backwards: read.counts.offsets_backwards,
         corrupt_batches: read.counts.corrupt_batches,
         stored_unacked: 0,
@@ -285,21 +359,32 @@ pub fn judge(sent: &SentLog, read: &ReadLog, read_to_end: bool) -> Verdict {
         examples: read.examples.clone(),
     };
     let nothing = Intervals::default();
+    let committed_after_all = sent.committed_after_all(read);
     for (id, stream) in &sent.streams {
+        let StreamId { producer, partition } = id;
         let seen = read.streams.get(id).map_or(&nothing, |found| &found.seen);
         verdict.sent += stream.sent;
         verdict.acked += stream.acked.total();
-        verdict.stored_unacked +=
-            seen.minus(&stream.acked).map(|gap| gap.end.min(stream.sent).saturating_sub(gap.start)).sum::<u64>();
-        for gap in stream.acked.minus(seen) {
-            verdict.lost += gap.end - gap.start;
-            if verdict.examples.len() < MAX_EXAMPLES {
-                let StreamId { producer, partition } = id;
-                verdict.examples.push(format!(
-                    "producer {producer}'s sequences {} to {} of partition {partition} were acknowledged and not found",
-                    gap.start,
-                    gap.end - 1
-                ));
+        let aborted = stream.aborted.common(seen);
+        verdict.aborted += aborted;
+        if aborted > 0 && verdict.examples.len() < MAX_EXAMPLES {
+            verdict.examples.push(format!(
+                "{aborted} records of producer {producer} in partition {partition} are of aborted transactions"
+            ));
+        }
+        let unacked = seen.minus(&stream.acked).map(|gap| gap.end.min(stream.sent).saturating_sub(gap.start));
+        verdict.stored_unacked += unacked.sum::<u64>() - aborted;
+        let in_doubt = if committed_after_all.contains(producer) { &stream.in_doubt } else { &nothing };
+        for (due, why) in [(&stream.acked, "were acknowledged"), (in_doubt, "are of a transaction that was committed")]
+        {
+            for gap in due.minus(seen) {
+                verdict.lost += gap.end - gap.start;
+                if verdict.examples.len() < MAX_EXAMPLES {
+                    let (first, last) = (gap.start, gap.end - 1);
+                    verdict.examples.push(format!(
+                        "producer {producer}'s sequences {first} to {last} of partition {partition} {why} and not found"
+                    ));
+                }
             }
         }
     }
@@ -320,9 +405,10 @@ pub fn judge(sent: &SentLog, read: &ReadLog, read_to_end: bool) -> Verdict {
             verdict.reordered,
             verdict.misplaced,
             verdict.invented,
+            verdict.aborted,
             verdict.offsets_backwards,
             verdict.corrupt_batches,
-        ] == [0; 7];
+        ] == [0; 8];
     verdict
 }
 
@@ -352,6 +438,16 @@ impl Intervals {
         fresh
     }
 
+    /// Takes the numbers from `first` on out of the set.
+    pub fn split_off(&mut self, first: u64) -> Intervals {
+        let mut taken = self.0.split_off(self.0.partition_point(|range| range.end <= first));
+        if let Some(cut) = taken.first_mut().filter(|range| range.start < first) {
+            self.0.push(cut.start..first);
+            cut.start = first;
+        }
+        Intervals(taken)
+    }
+
     /// The ranges, ascending.
     pub fn iter(&self) -> impl Iterator<Item = Range<u64>> {
         self.0.iter().cloned()
@@ -370,6 +466,11 @@ impl Intervals {
     /// How many numbers are in the set.
     pub fn total(&self) -> u64 {
         self.0.iter().map(|range| range.end - range.start).sum()
+    }
+
+    /// How many numbers are in both sets.
+    fn common(&self, other: &Intervals) -> u64 {
+        self.total() - self.minus(other).map(|gap| gap.end - gap.start).sum::<u64>()
     }
 
     /// The numbers of this set that are not in `other`, as ranges.
@@ -416,7 +517,8 @@ mod tests {
     fn sent(streams: &[(u32, i32, u64, &[Range<u64>])]) -> SentLog {
         let mut log = SentLog::default();
         for (producer, partition, sent, acked) in streams {
-            log.add(StreamId { producer: *producer, partition: *partition }, *sent, &set(acked));
+            let stream = SentStream { sent: *sent, acked: set(acked), ..SentStream::default() };
+            log.add(StreamId { producer: *producer, partition: *partition }, stream);
         }
         log
     }
@@ -560,6 +662,72 @@ mod tests {
         assert_eq!((verdict.sent, verdict.read, verdict.duplicates, verdict.lost), (4, 4, 1, 1));
     }
 
+    /// Transactions of two records each, all acknowledged but for the records in `refused`.
+    fn transactions(ends: &[TransactionEnd], refused: Range<u64>) -> SentStream {
+        let mut stream = SentStream::default();
+        for end in ends {
+            let first = stream.send(2);
+            (first..first + 2).filter(|one| !refused.contains(one)).for_each(|one| stream.acknowledge(one..one + 1));
+            assert!(stream.is_transaction_open());
+            stream.end_transaction(*end);
+            assert!(!stream.is_transaction_open());
+        }
+        stream
+    }
+
+    fn judged(streams: &[SentStream], found: &[(i32, u64)]) -> Verdict {
+        let (mut sent, mut read) = (SentLog::default(), ReadLog::new(RUN));
+        for (partition, stream) in streams.iter().enumerate() {
+            sent.add(StreamId { producer: 0, partition: partition as i32 }, stream.clone());
+        }
+        for (partition, sequence) in found {
+            read.record(*partition, *sequence as i64, &value(0, *partition, *sequence));
+        }
+        judge(&sent, &read, true)
+    }
+
+    #[test]
+    fn committed_records_are_there_once_and_in_order_and_aborted_ones_are_not() {
+        use TransactionEnd::{Aborted, Committed};
+        let stream = [transactions(&[Committed, Aborted, Committed], 5..5)];
+        let verdict = judged(&stream, &[(0, 0), (0, 1), (0, 4), (0, 5)]);
+        assert!(verdict.passed, "{verdict:?}");
+        assert_eq!((verdict.sent, verdict.acked, verdict.read, verdict.stored_unacked), (6, 4, 4, 0));
+
+        let verdict = judged(&stream, &[(0, 0), (0, 1), (0, 3), (0, 4), (0, 5)]);
+        assert!(!verdict.passed);
+        assert_eq!((verdict.aborted, verdict.stored_unacked, verdict.lost), (1, 0, 0));
+        assert_eq!(verdict.examples, ["1 records of producer 0 in partition 0 are of aborted transactions"]);
+
+        let verdict = judged(&stream, &[(0, 0), (0, 4), (0, 4)]);
+        assert_eq!((verdict.passed, verdict.lost, verdict.duplicates), (false, 2, 1));
+        let verdict = judged(&stream, &[(0, 0), (0, 4), (0, 1), (0, 5)]);
+        assert_eq!((verdict.passed, verdict.reordered), (false, 1));
+    }
+
+    #[test]
+    fn what_was_refused_within_an_aborted_transaction_is_aborted_too() {
+        use TransactionEnd::{Aborted, Committed};
+        let streams = [transactions(&[Committed, Aborted], 1..3)];
+        let verdict = judged(&streams, &[(0, 0), (0, 1), (0, 2)]);
+        assert_eq!((verdict.passed, verdict.aborted, verdict.stored_unacked), (false, 1, 1));
+    }
+
+    #[test]
+    fn a_transaction_in_doubt_is_there_as_a_whole_or_not_at_all() {
+        use TransactionEnd::{Committed, InDoubt};
+        let streams = [transactions(&[Committed, InDoubt], 5..5), transactions(&[Committed, InDoubt], 5..5)];
+        let committed = [(0, 0), (0, 1), (1, 0), (1, 1)];
+        let verdict = judged(&streams, &committed);
+        assert_eq!((verdict.passed, verdict.acked, verdict.stored_unacked), (true, 4, 0));
+        let verdict = judged(&streams, &[&committed[..], &[(0, 2), (0, 3), (1, 2), (1, 3)]].concat());
+        assert_eq!((verdict.passed, verdict.acked, verdict.stored_unacked), (true, 4, 4));
+        let verdict = judged(&streams, &[&committed[..], &[(0, 2), (0, 3), (1, 3)]].concat());
+        assert_eq!((verdict.passed, verdict.lost), (false, 1), "{verdict:?}");
+        let verdict = judged(&streams, &[&committed[..], &[(0, 2), (0, 3)]].concat());
+        assert_eq!((verdict.passed, verdict.lost), (false, 2), "the other partition's part: {verdict:?}");
+    }
+
     #[test]
     fn stamps_survive_their_bytes() {
         let stamp = Stamp { run: u64::MAX - 1, producer: 3, partition: -4, sequence: 1 << 40, intended_ns: 17 };
@@ -593,6 +761,12 @@ mod tests {
                 assert_eq!(intervals[which].total(), plain[which].len() as u64);
                 assert!(intervals[which].0.windows(2).all(|pair| pair[0].end < pair[1].start), "merged when touching");
             }
+            assert_eq!(intervals[0].common(&intervals[1]), plain[0].intersection(&plain[1]).count() as u64);
+            let at = next(70);
+            let (mut below, whole) = (intervals[0].clone(), &plain[0]);
+            let above: Vec<u64> = below.split_off(at).iter().flatten().collect();
+            assert!(above.iter().copied().eq(whole.range(at..).copied()), "{whole:?} from {at}");
+            assert!(below.iter().flatten().eq(whole.range(..at).copied()), "{whole:?} below {at}");
             let minus: Vec<u64> = intervals[0].minus(&intervals[1]).flatten().collect();
             assert!(minus.iter().copied().eq(plain[0].difference(&plain[1]).copied()));
         }

@@ -64,8 +64,9 @@ struct ProduceArgs {
     /// Records per second over all connections; without it the loop is closed.
     #[arg(long, value_name = "RECORDS/S")]
     rate: Option<u64>,
-    /// Stamps every record, reads all of them back after the run and judges loss, duplicates and order.
-    #[arg(long, conflicts_with = "transactional")]
+    /// Stamps every record, reads all of them back after the run and judges loss, duplicates and order; with
+    /// --transactional of what was committed, and that nothing else is found.
+    #[arg(long)]
     audit: bool,
     /// Gives each connection a transactional id and commits as the Java producer does: the next transaction begins when
     /// the commit is answered.
@@ -74,6 +75,9 @@ struct ProduceArgs {
     /// Batches of a transaction.
     #[arg(long, value_name = "N", default_value_t = 1, requires = "transactional", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     transaction_batches: u32,
+    /// Aborts every N-th transaction of a connection. [default: none]
+    #[arg(long, value_name = "N", requires = "transactional", value_parser = clap::value_parser!(u32).range(1..))]
+    abort_every: Option<u32>,
 }
 
 #[derive(Debug, Args)]
@@ -368,6 +372,7 @@ impl Cli {
                     return Err(PlanError::TransactionsWithoutAcks);
                 }
                 produce.transaction_batches = args.transactional.then_some(args.transaction_batches);
+                produce.abort_every = args.abort_every;
                 (Load::Produce { produce }, args.common, Some(args.load))
             }
             Command::Fetch(args) => {
@@ -487,6 +492,7 @@ impl WriterArgs {
             entropy: self.entropy,
             audit,
             transaction_batches: None,
+            abort_every: None,
             request_timeout: self.request_timeout,
         })
     }
@@ -626,7 +632,11 @@ mod tests {
 
         assert_eq!(load.transaction_batches, None);
         let transactional = plan("produce --transactional --batch-records 100");
-        assert_eq!(transactional.load.produce().unwrap().transaction_batches, Some(1));
+        let load = transactional.load.produce().unwrap();
+        assert_eq!((load.transaction_batches, load.abort_every, load.audit), (Some(1), None, false));
+        let audited = plan("produce --transactional --abort-every 3 --audit");
+        let load = audited.load.produce().unwrap();
+        assert_eq!((load.abort_every, load.audit), (Some(3), true));
 
         let both = plan("e2e --rate 5000 --consumers 2");
         assert!(both.load.produce().unwrap().audit);
@@ -662,8 +672,9 @@ mod tests {
             ("produce --audit --acks 0", "needs acknowledgements"),
             ("produce --transactional --acks 1", "--acks all"),
             ("produce --transactional --rate 5", "cannot be used with"),
-            ("produce --transactional --audit", "cannot be used with"),
             ("produce --transaction-batches 5", "--transactional"),
+            ("produce --abort-every 5", "--transactional"),
+            ("produce --transactional --abort-every 0", "not in"),
             ("produce --transactional --transaction-batches 0", "not in"),
             ("produce --rate 0", "at least 1"),
             ("e2e --rate 0", "at least 1"),

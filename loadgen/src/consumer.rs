@@ -15,6 +15,7 @@ use wire::{EncodeError, Message, Reader, Uuid};
 
 use crate::audit::ReadLog;
 use crate::clock::{Clock, Timeline};
+use crate::committed::Aborted;
 use crate::link::{Link, Lost, Received};
 use crate::tally::Tally;
 
@@ -52,6 +53,8 @@ pub struct FetchContext {
     pub loop_range: Option<u64>,
     /// Whether CRCs are checked.
     pub check: bool,
+    /// Whether only committed records are read (`isolation.level=read_committed`).
+    pub committed_only: bool,
     /// What the audit has read; `None` without audit.
     pub read_log: Option<ReadLog>,
     /// Where reading ends.
@@ -241,7 +244,9 @@ impl Consumer {
                     tally.error(ApiKey::Fetch, data.error_code, 0);
                     reading.fail(data.error_code, now);
                 } else {
-                    reading.read(data.records.unwrap_or_default(), context, tally, now)?;
+                    let listed = data.aborted_transactions.iter().flatten();
+                    let aborted = Aborted::new(listed.map(|one| (one.producer_id, one.first_offset)));
+                    reading.read(data.records.unwrap_or_default(), aborted, context, tally, now)?;
                 }
             }
             let records = tally.counters.fetched_records - before;
@@ -275,7 +280,14 @@ impl Reading {
     }
 
     /// Walks the batches of an answer and moves behind the last whole one.
-    fn read(&mut self, records: &[u8], context: &mut FetchContext, tally: &mut Tally, now: u64) -> Result<(), Lost> {
+    fn read(
+        &mut self,
+        records: &[u8],
+        mut aborted: Aborted,
+        context: &mut FetchContext,
+        tally: &mut Tally,
+        now: u64,
+    ) -> Result<(), Lost> {
         let mut bytes = 0;
         for batch in Batches::new(records) {
             let batch = match batch {
@@ -284,6 +296,7 @@ impl Reading {
                 Err(BatchError::HeaderCut { .. } | BatchError::Cut { .. }) => break,
                 Err(error) => return Err(Lost::Batch(error)),
             };
+            let left_out = aborted.leaves_out(&batch).map_err(Lost::Batch)?;
             let last = batch.last_offset();
             if last < self.next {
                 continue;
@@ -302,7 +315,7 @@ impl Reading {
             };
             tally.counters.fetched_records += fresh;
             bytes += batch.total_len() as u64;
-            if context.read_log.is_some() && !batch.attributes().is_control() {
+            if context.read_log.is_some() && !left_out {
                 self.audit(&batch, context, tally, now)?;
             }
             self.next = last.checked_add(1).ok_or(Lost::Batch(BatchError::OffsetOverflow))?;
@@ -353,6 +366,7 @@ fn encode(
         max_wait_ms: context.max_wait_ms,
         min_bytes: context.min_bytes,
         max_bytes: context.max_bytes,
+        isolation_level: i8::from(context.committed_only),
         topics: vec![fetch_request::FetchTopic {
             topic: if by_id { "" } else { &context.topic },
             topic_id: if by_id { context.topic_id } else { Uuid::default() },

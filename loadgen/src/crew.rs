@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use crate::assign::{Assignment, share};
-use crate::audit::ReadLog;
+use crate::audit::{AuditedRun, ReadLog};
 use crate::clock::{Clock, Timeline};
 use crate::cluster::Cluster;
 use crate::collect::{Collector, Row, Totals};
@@ -165,7 +165,7 @@ impl<'a> Crew<'a> {
         assignments: &[Assignment],
         firsts: &BTreeMap<i32, i64>,
         ends: &LogEnds,
-        audited_run: Option<u64>,
+        audited_run: Option<AuditedRun>,
     ) {
         let threads = self.jobs.len();
         let count = assignments.len() as u32;
@@ -193,7 +193,8 @@ impl<'a> Crew<'a> {
                 min_bytes: i32::try_from(fetch.min_bytes).unwrap_or(i32::MAX),
                 loop_range: fetch.loop_range,
                 check: fetch.check,
-                read_log: audited_run.map(ReadLog::new),
+                committed_only: audited_run.is_some_and(|run| run.transactional),
+                read_log: audited_run.map(|run| ReadLog::new(run.number)),
                 ends: Arc::clone(ends),
                 scratch: Vec::new(),
                 last_records_ns: 0,

@@ -1,7 +1,7 @@
 //! Weir's load generator: load, latency and audit of any Kafka-protocol broker.
 //!
 //! ```text
-//! main → cli → run → crew → worker → producer, consumer → link
+//! main → cli → run → crew → worker → producer, consumer → link, committed
 //!                  ↘ group → driver → member → link
 //!                ↘ cluster → client, assign     ↘ workload, frame, schedule
 //!        report ← collect, gauges ← tally, histogram, audit, cpu
@@ -20,6 +20,7 @@ pub mod client;
 pub mod clock;
 pub mod cluster;
 pub mod collect;
+pub mod committed;
 pub mod consumer;
 pub mod coordinators;
 pub mod cpu;

@@ -135,6 +135,8 @@ pub struct ProduceLoad {
     pub audit: bool,
     /// Batches of a transaction, where each connection has a transactional id.
     pub transaction_batches: Option<u32>,
+    /// Of so many transactions of a connection the last is aborted; none without it.
+    pub abort_every: Option<u32>,
     /// How long the broker may wait for other replicas, as the request says it.
     #[serde(rename = "request_timeout_s", serialize_with = "seconds")]
     pub request_timeout: Duration,

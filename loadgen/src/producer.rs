@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use wire::api::ApiKey;
 
-use crate::audit::{Intervals, SentLog, Stamp, StreamId};
+use crate::audit::{SentLog, SentStream, Stamp, StreamId};
 use crate::clock::{Clock, Timeline, unix_ms};
 use crate::frame::{Answered, ProduceAnswer, ProduceFrame};
 use crate::histogram::Latencies;
@@ -146,8 +146,8 @@ struct Pending {
 #[derive(Debug)]
 struct Stream {
     partition: i32,
-    sent: u64,
-    acked: Intervals,
+    /// Of acknowledgements and ends of transactions it knows only in an audited run.
+    sent: SentStream,
 }
 
 /// One producing connection.
@@ -181,7 +181,7 @@ impl Producer {
         pace: ConnectionPace,
         session: Option<Session>,
     ) -> Producer {
-        let stream = |partition: &i32| Stream { partition: *partition, sent: 0, acked: Intervals::default() };
+        let stream = |partition: &i32| Stream { partition: *partition, sent: SentStream::default() };
         Producer {
             link,
             number,
@@ -286,12 +286,17 @@ impl Producer {
         (self.pending.len() as u64, self.pending.iter().map(|pending| u64::from(pending.records)).sum())
     }
 
-    /// Writes its books into the audit's log.
-    pub fn close_books(&self, log: &mut SentLog) {
-        for stream in &self.streams {
-            let id = StreamId { producer: self.number, partition: stream.partition };
-            log.add(id, stream.sent, &stream.acked);
+    /// Writes its books into the audit's log. Answers its transactional id if it leaves a transaction open.
+    pub fn close_books(self, log: &mut SentLog) -> Option<String> {
+        let left_open = self.streams.iter().any(|stream| stream.sent.is_transaction_open());
+        let end = self.session.as_ref().map(Session::end_if_left);
+        for mut stream in self.streams {
+            if let Some(end) = end {
+                stream.sent.end_transaction(end);
+            }
+            log.add(StreamId { producer: self.number, partition: stream.partition }, stream.sent);
         }
+        self.session.filter(|_| left_open).map(Session::into_id)
     }
 
     /// Whether the next request is a batch. Within transactions it may be another, which this adds, or none.
@@ -358,6 +363,7 @@ impl Producer {
         let slot = self.turn;
         self.turn = if slot + 1 == self.streams.len() { 0 } else { slot + 1 };
         let stream = &mut self.streams[slot];
+        let first_sequence = stream.sent.send(records.into());
         self.correlation_id = self.correlation_id.wrapping_add(1);
         let mark = self.session.as_mut().map(|session| session.next_batch(slot, records, due_ns));
         let frame = self.session.as_ref().map_or(&context.frame, |session| &session.frame);
@@ -385,7 +391,7 @@ impl Producer {
                     run: context.run,
                     producer: self.number,
                     partition,
-                    sequence: stream.sent,
+                    sequence: first_sequence,
                     intended_ns: due_ns,
                 };
                 let marks = Marks { first, key_number: self.sent_records, timestamp_ms: unix_ms(), producer: mark };
@@ -402,7 +408,7 @@ impl Producer {
         if context.answers {
             self.pending.push_back(Pending {
                 from_ns: due_ns,
-                sequence: stream.sent,
+                sequence: first_sequence,
                 base_sequence: mark.map_or(-1, |mark| mark.sequence),
                 correlation_id,
                 stream: slot as u32,
@@ -410,7 +416,6 @@ impl Producer {
                 batch_bytes: batch_bytes as u32,
             });
         }
-        stream.sent += u64::from(records);
         self.sent_records += u64::from(records);
         tally.counters.sent_requests += 1;
         tally.counters.sent_records += u64::from(records);
@@ -423,7 +428,10 @@ impl Producer {
         let open = matches!(pace, ConnectionPace::Open(_));
         while let Some(frame) = link.next_frame()? {
             if let Some(session) = session.as_mut().filter(|session| session.is_asking()) {
-                session.answered(frame, tally, now)?;
+                let ended = session.answered(frame, tally, now)?;
+                if let Some(end) = ended.filter(|_| context.audit) {
+                    streams.iter_mut().for_each(|stream| stream.sent.end_transaction(end));
+                }
                 context.last_answer_ns = now;
                 continue;
             }
@@ -461,7 +469,7 @@ impl Producer {
                 tally.ack.record(now.saturating_sub(request.from_ns), records);
             }
             if context.audit {
-                stream.acked.insert(request.sequence..request.sequence + records);
+                stream.sent.acknowledge(request.sequence..request.sequence + records);
             }
             context.last_answer_ns = now;
             self.waiting_since_ns = now;

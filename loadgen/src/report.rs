@@ -87,6 +87,7 @@ struct ProduceFigures {
 struct TransactionFigures {
     transaction_version: i16,
     committed: u64,
+    aborted: u64,
     retries: u64,
     committed_per_s: f64,
     commit_latency_us: Option<LatencySummary>,
@@ -333,6 +334,7 @@ fn produce_figures(
         transactions: outcome.transaction_version.map(|version| TransactionFigures {
             transaction_version: version,
             committed: counters.committed_transactions,
+            aborted: counters.aborted_transactions,
             retries: counters.transaction_retries,
             committed_per_s: if window_s > 0.0 { counters.committed_transactions as f64 / window_s } else { 0.0 },
             commit_latency_us: outcome.totals.measured.transaction.summary(),
@@ -549,8 +551,9 @@ fn describe_produce(load: &ProduceLoad, produce: &ProduceFigures) -> String {
         Some(batches) => format!("; transactions of {batches} batches"),
         None => String::new(),
     };
+    let aborts = load.abort_every.map_or_else(String::new, |every| format!(", of {every} one aborted"));
     format!(
-        "{pace}; {} connections{window}; batches of {bound}{} records of {} B ({} B){transactions}; {}, {compression}, {}",
+        "{pace}; {} connections{window}; batches of {bound}{} records of {} B ({} B){transactions}{aborts}; {}, {compression}, {}",
         load.connections,
         count(produce.batch_records.into()),
         count(load.record_bytes.into()),
@@ -596,10 +599,13 @@ fn write_produce(f: &mut fmt::Formatter<'_>, produce: &ProduceFigures) -> fmt::R
         line(f, "ack latency", &latencies(summary))?;
     }
     let Some(transactions) = &produce.transactions else { return Ok(()) };
-    let TransactionFigures { transaction_version, committed, retries, committed_per_s, commit_latency_us } =
+    let TransactionFigures { transaction_version, committed, aborted, retries, committed_per_s, commit_latency_us } =
         transactions;
     let rate = count(committed_per_s.round() as u64);
     let mut text = format!("{} transactions, {rate}/s, version {transaction_version}", count(*committed));
+    if *aborted > 0 {
+        write!(text, "; {} aborted", count(*aborted))?;
+    }
     if *retries > 0 {
         write!(text, "; {} requests sent again", count(*retries))?;
     }
@@ -674,6 +680,7 @@ fn write_audit(f: &mut fmt::Formatter<'_>, verdict: &Verdict) -> fmt::Result {
         (verdict.reordered, "reordered"),
         (verdict.misplaced, "in a wrong partition"),
         (verdict.invented, "never sent"),
+        (verdict.aborted, "of aborted transactions"),
         (verdict.offsets_backwards, "offsets backwards"),
         (verdict.corrupt_batches, "corrupt batches"),
         (verdict.stored_unacked, "stored without acknowledgement"),

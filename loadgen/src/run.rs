@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::assign::{by_leader, once, share};
-use crate::audit::{ReadLog, SentLog, Verdict, judge, unread};
+use crate::audit::{AuditedRun, ReadLog, SentLog, Verdict, judge, unread};
 use crate::client::{Client, LogEnd, Topic};
 use crate::clock::{Clock, unix_ms};
 use crate::cluster::Cluster;
@@ -23,6 +23,7 @@ use crate::group::{self, GroupFigures};
 use crate::plan::{FetchLoad, Load, Plan, StartAt};
 use crate::progress::Progress;
 use crate::random::unique;
+use crate::transaction::end_left_open;
 use crate::worker::ThreadReport;
 use crate::workload::Workload;
 
@@ -107,7 +108,8 @@ pub fn run(plan: &Plan, observers: &Observers<'_>) -> Result<Outcome, RunError> 
             Load::E2e { .. } => once(&cluster.topic.partitions, fetch.connections)?,
             _ => share(&cluster.topic.partitions, fetch.connections)?,
         };
-        crew.add_consumers(&cluster, fetch, &assignments, &firsts, &ends, audited.then_some(run_number));
+        let audited_run = audited.then_some(AuditedRun { number: run_number, transactional: false });
+        crew.add_consumers(&cluster, fetch, &assignments, &firsts, &ends, audited_run);
     }
     let end_to_end = matches!(plan.load, Load::E2e { .. });
     let length = match &schedule {
@@ -166,7 +168,7 @@ pub fn run(plan: &Plan, observers: &Observers<'_>) -> Result<Outcome, RunError> 
     })
 }
 
-/// Reads everything back that was written since `firsts` and judges it.
+/// Reads everything back that was written since `firsts` and judges it; of transactions what was committed.
 fn read_back(
     plan: &Plan,
     observers: &Observers<'_>,
@@ -191,10 +193,15 @@ fn read_back(
     read_plan.load = Load::Fetch { fetch: fetch.clone() };
     // What ended the load early must not end its audit.
     let quiet = Observers { meter: None, progress: &Progress::Silent, stop: &Arc::new(AtomicBool::new(false)) };
+    let left_open: Vec<String> = threads.iter().flat_map(|thread| thread.left_open.clone()).collect();
+    end_left_open(cluster, &left_open)?;
+    // Readers of committed records go to the end of the log as well: it may take a moment until all is ended there that
+    // the coordinator has answered for.
     let ends: LogEnds = Arc::new(OnceLock::from(cluster.log_ends(LogEnd::Last)?));
     let mut crew = Crew::new(&read_plan, &quiet, Clock::start());
     let assignments = once(&cluster.topic.partitions, fetch.connections)?;
-    crew.add_consumers(cluster, &fetch, &assignments, firsts, &ends, Some(run_number));
+    let audited_run = AuditedRun { number: run_number, transactional: cluster.transactions.is_some() };
+    crew.add_consumers(cluster, &fetch, &assignments, firsts, &ends, Some(audited_run));
     let driven = crew.drive(None, || ())?;
     let logs = driven.threads.into_iter().map(|thread| (thread.read_log, thread.read_to_end));
     Ok(verdict(&books(threads), logs, run_number))

@@ -36,6 +36,8 @@ pub struct Counters {
     pub corrupt_batches: u64,
     /// Transactions whose commit was answered without an error.
     pub committed_transactions: u64,
+    /// Transactions whose abort was answered without an error.
+    pub aborted_transactions: u64,
     /// Requests of transactions that were sent again, because the broker refused them for a moment.
     pub transaction_retries: u64,
 }
@@ -55,6 +57,7 @@ impl AddAssign for Counters {
             fetched_bytes,
             corrupt_batches,
             committed_transactions,
+            aborted_transactions,
             transaction_retries,
         } = other;
         self.sent_requests += sent_requests;
@@ -69,6 +72,7 @@ impl AddAssign for Counters {
         self.fetched_bytes += fetched_bytes;
         self.corrupt_batches += corrupt_batches;
         self.committed_transactions += committed_transactions;
+        self.aborted_transactions += aborted_transactions;
         self.transaction_retries += transaction_retries;
     }
 }

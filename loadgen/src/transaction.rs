@@ -2,7 +2,7 @@
 //!
 //! Where the broker has transaction version 2 (KIP-890), the first batch opens the transaction, and the answer to EndTxn
 //! brings the epoch of the next one. Before it, AddPartitionsToTxn goes ahead. EndTxn is sent when all batches have their
-//! answers, the next transaction begins with the answer to it. What the broker refuses for a moment is sent again after
+//! answers, the next transaction begins with the answer to it. Every so many of them may be aborted. What the broker refuses for a moment is sent again after
 //! the pauses of the Java producer.
 
 use wire::api::ApiKey;
@@ -13,6 +13,7 @@ use wire::messages::{
 };
 use wire::{DecodeError, Message, Reader};
 
+use crate::audit::TransactionEnd;
 use crate::client::{Client, ClientError};
 use crate::cluster::Cluster;
 use crate::coordinators::CoordinatorOf;
@@ -82,8 +83,21 @@ pub enum Step {
     Add,
     /// Send a batch.
     Batch,
-    /// Commit.
+    /// Commit or abort.
     End,
+}
+
+/// Ends what connections of these transactional ids left open: a reader of committed records comes past it then, and how
+/// it ended is decided.
+pub fn end_left_open(cluster: &mut Cluster, ids: &[String]) -> Result<(), ClientError> {
+    for id in ids {
+        let versions = cluster.transactions.ok_or(ClientError::NoCommonVersion(ApiKey::EndTxn))?;
+        // One of the leaders: no connection begins with a coordinator elsewhere.
+        let any = cluster.topic.partitions[0].leader.clone();
+        let coordinator = cluster.leader(&any)?.coordinator(CoordinatorOf::Transaction, id)?;
+        cluster.leader(&coordinator)?.init_producer_id(id, versions.init)?;
+    }
+    Ok(())
 }
 
 /// The transactions of one connection, one after the other.
@@ -96,6 +110,9 @@ pub struct Session {
     topic: String,
     versions: Versions,
     batches: u32,
+    abort_every: Option<u32>,
+    /// Transactions until one is aborted, this one included.
+    until_abort: u32,
     producer_id: i64,
     epoch: i16,
     /// The next sequence of each partition, by its place among the connection's.
@@ -106,6 +123,8 @@ pub struct Session {
     open: bool,
     /// Whether a batch was refused and those behind it are waited for.
     refused: bool,
+    /// Whether its commit was asked for.
+    committing: bool,
     began_ns: u64,
     rest_until_ns: u64,
     /// The correlation id of the request besides Produce that is not answered.
@@ -136,12 +155,15 @@ impl Session {
             topic: target.topic.clone(),
             versions,
             batches: load.transaction_batches.unwrap_or(1),
+            abort_every: load.abort_every,
+            until_abort: load.abort_every.unwrap_or_default(),
             producer_id,
             epoch,
             sequences: vec![0; partitions],
             sent: 0,
             open: false,
             refused: false,
+            committing: false,
             began_ns: 0,
             rest_until_ns: 0,
             asked: None,
@@ -175,6 +197,16 @@ impl Session {
     /// Whether a request besides Produce is unanswered.
     pub fn is_asking(&self) -> bool {
         self.asked.is_some()
+    }
+
+    /// How its transaction ends if the connection is given up now.
+    pub fn end_if_left(&self) -> TransactionEnd {
+        if self.committing { TransactionEnd::InDoubt } else { TransactionEnd::Aborted }
+    }
+
+    /// Its transactional id.
+    pub fn into_id(self) -> String {
+        self.id
     }
 
     /// What the next batch of `records` records to the partition at this place carries.
@@ -236,16 +268,17 @@ impl Session {
             };
             push_request(out, &header, &request)?;
         } else {
-            let request =
-                EndTxnRequest { transactional_id: &self.id, producer_id, producer_epoch: epoch, committed: true };
+            let committed = self.abort_every.is_none() || self.until_abort > 1;
+            self.committing |= committed;
+            let request = EndTxnRequest { transactional_id: &self.id, producer_id, producer_epoch: epoch, committed };
             push_request(out, &header, &request)?;
         }
         self.asked = Some((api, correlation_id));
         Ok(())
     }
 
-    /// Reads the answer to [`Session::ask`], without its length.
-    pub fn answered(&mut self, frame: &[u8], tally: &mut Tally, now: u64) -> Result<(), Lost> {
+    /// Reads the answer to [`Session::ask`], without its length. Answers how the transaction ended, if it has.
+    pub fn answered(&mut self, frame: &[u8], tally: &mut Tally, now: u64) -> Result<Option<TransactionEnd>, Lost> {
         let (api, expected) = self.asked.take().ok_or(Lost::Unasked)?;
         let mut reader = Reader::new(frame);
         let version = if api == ApiKey::EndTxn { self.versions.end } else { self.versions.add };
@@ -257,7 +290,7 @@ impl Session {
         let code = if api == ApiKey::EndTxn {
             let answer = EndTxnResponse::decode(&mut reader, version).map_err(decoded)?;
             if answer.error_code == 0 {
-                self.ended(&answer, tally, now);
+                return Ok(Some(self.ended(&answer, tally, now)));
             }
             answer.error_code
         } else {
@@ -268,7 +301,7 @@ impl Session {
             code.unwrap_or_default()
         };
         if code == 0 {
-            return Ok(());
+            return Ok(None);
         }
         if let Err(error) = self.check_passing(api, code) {
             tally.error(api, code, 0);
@@ -279,17 +312,26 @@ impl Session {
         let short = api == ApiKey::AddPartitionsToTxn && concurrent;
         self.rest_until_ns = now + if short { SHORT_PAUSE_NS } else { PAUSE_NS };
         self.refused |= api == ApiKey::AddPartitionsToTxn;
-        Ok(())
+        Ok(None)
     }
 
-    fn ended(&mut self, answer: &EndTxnResponse, tally: &mut Tally, now: u64) {
-        tally.counters.committed_transactions += 1;
-        tally.transaction.record(now.saturating_sub(self.began_ns), 1);
+    fn ended(&mut self, answer: &EndTxnResponse, tally: &mut Tally, now: u64) -> TransactionEnd {
+        let end = if std::mem::take(&mut self.committing) {
+            tally.counters.committed_transactions += 1;
+            tally.transaction.record(now.saturating_sub(self.began_ns), 1);
+            self.until_abort = self.until_abort.saturating_sub(1);
+            TransactionEnd::Committed
+        } else {
+            tally.counters.aborted_transactions += 1;
+            self.until_abort = self.abort_every.unwrap_or_default();
+            TransactionEnd::Aborted
+        };
         (self.sent, self.open, self.refused) = (0, false, false);
         if self.versions.transaction == 2 {
             (self.producer_id, self.epoch) = (answer.producer_id, answer.producer_epoch);
             self.sequences.fill(0);
         }
+        end
     }
 
     fn check_passing(&self, api: ApiKey, code: i16) -> Result<(), Lost> {

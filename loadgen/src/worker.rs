@@ -146,6 +146,8 @@ pub struct ThreadReport {
     pub lost: Vec<Lost>,
     /// The audit's books of its producers.
     pub sent_log: SentLog,
+    /// Transactional ids of audited producers that left a transaction open.
+    pub left_open: Vec<String>,
     /// The audit's findings of its consumers.
     pub read_log: Option<ReadLog>,
     /// Whether its consumers reached the ends of all their partitions.
@@ -164,6 +166,7 @@ impl ThreadReport {
             unanswered_records: 0,
             lost: Vec::new(),
             sent_log: SentLog::default(),
+            left_open: Vec::new(),
             read_log: None,
             read_to_end: true,
         }
@@ -401,7 +404,7 @@ impl<'a> Worker<'a> {
     fn give_up(&mut self, place: usize, reason: Lost) {
         if place < self.producers.len() {
             if let Some(producer) = self.producers[place].take() {
-                self.close_books(&producer);
+                self.close_books(producer);
             }
         } else if self.consumers[place - self.producers.len()].take().is_some() {
             self.report.read_to_end = false;
@@ -413,17 +416,17 @@ impl<'a> Worker<'a> {
     fn end_producers(&mut self) {
         for place in 0..self.producers.len() {
             if let Some(producer) = self.producers[place].take() {
-                self.close_books(&producer);
+                self.close_books(producer);
             }
         }
     }
 
-    fn close_books(&mut self, producer: &Producer) {
+    fn close_books(&mut self, producer: Producer) {
         let (requests, records) = producer.unanswered();
         self.report.unanswered_requests += requests;
         self.report.unanswered_records += records;
         if self.produce.as_ref().is_some_and(|context| context.audit) {
-            producer.close_books(&mut self.report.sent_log);
+            self.report.left_open.extend(producer.close_books(&mut self.report.sent_log));
         }
     }
 
@@ -452,7 +455,7 @@ impl<'a> Worker<'a> {
         }
         match self.phase {
             Phase::Running => {
-                if housekeeping && self.has_nothing_left() {
+                if housekeeping && self.has_nothing_left(now) {
                     let last = self.produce.as_ref().map(|context| context.last_answer_ns);
                     let last = last.or(self.fetch.as_ref().map(|context| context.last_records_ns));
                     self.stop_running(now, last.filter(|at| *at > self.timeline.measure_ns).unwrap_or(now), false);
@@ -476,9 +479,9 @@ impl<'a> Worker<'a> {
             }
             Phase::Reading { since_ns } => {
                 let over = self.fetch.as_ref().is_none_or(|context| {
-                    let stalled = context.last_records_ns.max(since_ns) + self.answer_timeout_ns < now;
                     let full = context.read_log.as_ref().is_none_or(|log| log.gave_up());
-                    full || stalled || self.consumers.iter().flatten().all(|consumer| consumer.is_finished(context))
+                    full || self.is_stalled(context, since_ns, now)
+                        || self.consumers.iter().flatten().all(|consumer| consumer.is_finished(context))
                 });
                 if over {
                     self.phase = Phase::Over;
@@ -504,15 +507,24 @@ impl<'a> Worker<'a> {
     }
 
     /// Whether this thread's load ended by itself: its records are sent or read, or its connections are gone.
-    fn has_nothing_left(&self) -> bool {
+    fn has_nothing_left(&self, now: u64) -> bool {
         if self.open_loop {
             return !self.producers.is_empty() && self.producers.iter().all(Option::is_none);
         }
         match (&self.produce, &self.fetch) {
             (Some(context), _) => self.producers.iter().flatten().all(|producer| producer.is_finished(context)),
-            (None, Some(context)) => self.consumers.iter().flatten().all(|consumer| consumer.is_finished(context)),
+            (None, Some(context)) => {
+                // An audit reads to an end that is known. A transaction that never ends keeps it from there.
+                let stalled = context.read_log.is_some() && self.is_stalled(context, 0, now);
+                stalled || self.consumers.iter().flatten().all(|consumer| consumer.is_finished(context))
+            }
             (None, None) => true,
         }
+    }
+
+    /// Whether no records have come for as long as an answer may take, since `since_ns` at the earliest.
+    fn is_stalled(&self, context: &FetchContext, since_ns: u64, now: u64) -> bool {
+        context.last_records_ns.max(since_ns) + self.answer_timeout_ns < now
     }
 
     fn look_for_silence(&mut self, now: u64) {

@@ -307,6 +307,7 @@ mod tests {
             entropy: 1.0,
             audit: false,
             transaction_batches: None,
+            abort_every: None,
             request_timeout: Duration::from_secs(30),
         }
     }

@@ -136,7 +136,7 @@ fn the_readme_describes_every_field_of_the_report() {
         "produce --rate 1000 --records 50 --keys random:3".to_owned(),
         "fetch".to_owned(),
         "e2e --rate 1000 --records 50".to_owned(),
-        "produce --transactional --records 20 --batch-records 10".to_owned(),
+        "produce --transactional --records 20 --batch-records 10 --audit".to_owned(),
         "group --members 2 --late-members 1 --duration 50ms --warmup 0 --heartbeat-interval 5ms --commit-interval 5ms"
             .to_owned(),
     ]

@@ -18,6 +18,7 @@ use wire::error::ErrorCode;
 use support::broker::{Broker, Fault, Setup};
 use support::control::Speaks;
 use support::groups::GroupFault;
+use support::transactions::TransactionFault;
 
 mod support;
 
@@ -258,6 +259,96 @@ fn a_producer_that_is_fenced_stops() {
     assert_eq!(report["errors"][0]["name"], "INVALID_PRODUCER_EPOCH");
     let lost = report["lost_connections"][0].as_str().unwrap();
     assert!(lost.contains("EndTxn with INVALID_PRODUCER_EPOCH"), "{lost}");
+}
+
+/// Two partitions for each of two connections, transactions of four batches of ten records each, of which every third is aborted.
+const AUDITED_TRANSACTIONS: &str = "produce --transactional --transaction-batches 4 --abort-every 3 --records 480 \
+    --batch-records 10 --partitions 4 --connections 2 --in-flight 4 --audit";
+
+#[test]
+fn the_audit_of_transactions_reads_what_was_committed_and_nothing_else() {
+    for (transaction, produce, fetch) in [(2, 13, 18), (1, 11, 11)] {
+        let speaks = Speaks { transaction, produce, fetch, ..Speaks::NEWEST };
+        let broker = Broker::start(Setup { speaks, ..Setup::default() });
+        let report = load(&broker, AUDITED_TRANSACTIONS);
+        assert!(flag(&report, "/audit/passed"), "{report:#}");
+        let figures = &report["produce"]["transactions"];
+        assert_eq!((&figures["committed"], &figures["aborted"]), (&8.into(), &4.into()));
+        assert_eq!(broker.stored().iter().sum::<i64>(), 480);
+        for (path, count) in [("sent", 480), ("acked", 320), ("read", 320), ("stored_unacked", 0), ("aborted", 0)] {
+            assert_eq!(number(&report, &format!("/audit/{path}")), count, "{path}");
+        }
+    }
+}
+
+#[test]
+fn the_audit_of_transactions_finds_what_the_broker_did_wrong() {
+    let find = |setup: Setup, found: &str, count: u64| {
+        let context = format!("{:?} {:?}", setup.fault, setup.transaction_fault);
+        let report = load(&Broker::start(setup), AUDITED_TRANSACTIONS);
+        assert!(!flag(&report, "/audit/passed"), "{context}");
+        for kind in ["lost", "duplicates", "reordered", "invented", "misplaced", "aborted"] {
+            let want = if kind == found { count } else { 0 };
+            assert_eq!(number(&report, &format!("/audit/{kind}")), want, "{context} {kind}: {report:#}");
+        }
+        assert!(!report["audit"]["examples"].as_array().unwrap().is_empty());
+    };
+    // The first transactions of both connections, in whatever order: eight batches that are committed.
+    for (fault, found) in [(Fault::Lose(0), "lost"), (Fault::Duplicate(0), "duplicates"), (Fault::Swap(0), "reordered")]
+    {
+        find(Setup { fault, ..Setup::default() }, found, 10);
+    }
+    let transaction_fault = TransactionFault::AbortInstead(1);
+    find(Setup { transaction_fault, ..Setup::default() }, "lost", 40);
+}
+
+#[test]
+fn records_of_aborted_transactions_that_readers_are_given_fail_the_audit() {
+    // One connection, so that the third transaction is the aborted one.
+    let broker = Broker::start(Setup { transaction_fault: TransactionFault::Unlisted(3), ..Setup::default() });
+    let report = load(
+        &broker,
+        "produce --transactional --transaction-batches 4 --abort-every 3 --records 240 --batch-records 10 --audit",
+    );
+    assert_eq!((flag(&report, "/audit/passed"), number(&report, "/audit/aborted")), (false, 40), "{report:#}");
+    assert_eq!((number(&report, "/audit/lost"), number(&report, "/audit/stored_unacked")), (0, 0));
+}
+
+#[test]
+fn a_transaction_that_a_lost_connection_leaves_open_is_ended_before_the_audit_reads() {
+    // The connection breaks in the third transaction, with one batch of it stored.
+    let report = load(
+        &faulty(Fault::Hang(9)),
+        "produce --transactional --transaction-batches 4 --records 240 --batch-records 10 --in-flight 1 --audit",
+    );
+    assert_eq!(report["lost_connections"].as_array().unwrap().len(), 1);
+    assert!(flag(&report, "/audit/passed"), "{report:#}");
+    assert_eq!((number(&report, "/audit/acked"), number(&report, "/audit/sent")), (80, 100));
+}
+
+#[test]
+fn an_audit_does_not_wait_for_ever_for_a_transaction_that_never_ends() {
+    let transaction_fault = TransactionFault::Forget(3);
+    let report = load(
+        &Broker::start(Setup { transaction_fault, ..Setup::default() }),
+        "produce --transactional --records 30 --batch-records 10 --answer-timeout 300ms --audit",
+    );
+    assert_eq!((number(&report, "/audit/acked"), number(&report, "/audit/read")), (30, 20), "{report:#}");
+    assert!(!flag(&report, "/audit/passed") && !flag(&report, "/audit/complete"));
+}
+
+#[test]
+fn a_transaction_whose_commit_is_not_answered_may_be_there_as_a_whole_or_not_at_all() {
+    for (committed_below, lost, unacked) in [(0, 0, 0), (2, 0, 40), (1, 20, 20)] {
+        let transaction_fault = TransactionFault::Tear(2, committed_below);
+        let report = load(
+            &Broker::start(Setup { transaction_fault, ..Setup::default() }),
+            "produce --transactional --transaction-batches 4 --records 240 --batch-records 10 --partitions 2 --audit",
+        );
+        assert_eq!(flag(&report, "/audit/passed"), lost == 0, "{report:#}");
+        let counts = ["acked", "lost", "stored_unacked"].map(|kind| number(&report, &format!("/audit/{kind}")));
+        assert_eq!(counts, [40, lost, unacked]);
+    }
 }
 
 #[test]

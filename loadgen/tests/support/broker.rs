@@ -7,15 +7,17 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use wire::api::ApiKey;
-use wire::batch::{BatchView, assign};
+use wire::batch::{BatchView, EndTransaction, assign, write_end_transaction};
 use wire::error::ErrorCode;
 use wire::header::{RequestHeader, encode_response};
-use wire::messages::{FetchRequest, FetchResponse, ProduceRequest, ProduceResponse, fetch_response, produce_response};
+use wire::messages::{
+    FetchRequest, FetchResponse, ProduceRequest, ProduceResponse, fetch_request, fetch_response, produce_response,
+};
 use wire::{Message, Reader, Uuid};
 
 use super::control::{self, Control, Speaks, Topic};
 use super::groups::{GroupFault, Groups};
-use super::transactions::Transactions;
+use super::transactions::{Ended, TransactionFault, Transactions};
 
 /// What the broker does wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +58,7 @@ pub struct Setup {
     pub group_fault: GroupFault,
     /// Every EndTxn of a number that is a multiple of this is refused.
     pub refuse_end: Option<(u32, ErrorCode)>,
+    pub transaction_fault: TransactionFault,
 }
 
 impl Default for Setup {
@@ -67,6 +70,7 @@ impl Default for Setup {
             refuse_creation: None,
             group_fault: GroupFault::None,
             refuse_end: None,
+            transaction_fault: TransactionFault::None,
         }
     }
 }
@@ -104,6 +108,11 @@ struct Inner {
 struct Log {
     batches: Vec<Vec<u8>>,
     next: i64,
+    /// First offsets of open transactions, by producer id.
+    open: BTreeMap<i64, i64>,
+    /// Aborted transactions: producer id, first offset, offset of the marker.
+    aborted: Vec<(i64, i64, i64)>,
+    markers: i64,
 }
 
 impl Broker {
@@ -117,6 +126,7 @@ impl Broker {
             inner.topic = Some(topic);
         }
         inner.transactions.refuse_end = setup.refuse_end;
+        inner.transactions.fault = setup.transaction_fault;
         let groups = Groups::new(setup.group_fault);
         let state = Arc::new(State { setup, address, inner: Mutex::new(inner), appended: Condvar::new(), groups });
         let shared = Arc::clone(&state);
@@ -136,7 +146,7 @@ impl Broker {
 
     /// Records stored in each partition.
     pub fn stored(&self) -> Vec<i64> {
-        self.state.inner.lock().unwrap().logs.iter().map(|log| log.next).collect()
+        self.state.inner.lock().unwrap().logs.iter().map(|log| log.next - log.markers).collect()
     }
 
     /// Batches that were sent to it.
@@ -232,7 +242,13 @@ fn handle(state: &State, frame: &[u8], out: &mut Vec<u8>) -> Reply {
             }
             let mut inner = state.inner.lock().unwrap();
             if inner.transactions.answer(&header, &mut reader, out) {
-                return Reply::Answer;
+                let Some(ended) = inner.transactions.ended.take() else { return Reply::Answer };
+                for (partition, log) in inner.logs.iter_mut().enumerate() {
+                    log.end_transaction(&ended, partition < ended.committed_below);
+                }
+                drop(inner);
+                state.appended.notify_all();
+                return if ended.unanswered { Reply::Close } else { Reply::Answer };
             }
             let Inner { topic, logs, .. } = &mut *inner;
             let ends = |partition: i32| (0, logs.get(partition as usize).map_or(0, |log| log.next));
@@ -345,13 +361,16 @@ fn fetch(state: &State, header: &RequestHeader<'_>, request: &FetchRequest<'_>, 
     let topic = &request.topics[0];
     let deadline = Instant::now() + Duration::from_millis(request.max_wait_ms as u64);
     let mut inner = state.inner.lock().unwrap();
+    let committed_only = request.isolation_level == 1;
     let found = loop {
         let found: Vec<(i32, i64, Vec<u8>)> = topic
             .partitions
             .iter()
             .map(|asked| {
                 let log = &inner.logs[asked.partition as usize];
-                (asked.partition, log.next, log.read(asked.fetch_offset, asked.partition_max_bytes as usize))
+                let limit = if committed_only { log.last_stable() } else { log.next };
+                let records = log.read(asked.fetch_offset, limit, asked.partition_max_bytes as usize);
+                (asked.partition, log.next, records)
             })
             .collect();
         let bytes: usize = found.iter().map(|(_, _, records)| records.len()).sum();
@@ -361,6 +380,12 @@ fn fetch(state: &State, header: &RequestHeader<'_>, request: &FetchRequest<'_>, 
         }
         inner = state.appended.wait_timeout(inner, deadline - now).unwrap().0;
     };
+    let aborted = |asked: &fetch_request::FetchPartition| {
+        let overlaps = inner.logs[asked.partition as usize].aborted.iter().filter(|one| one.2 >= asked.fetch_offset);
+        let listed = |&(producer_id, first_offset, _)| fetch_response::AbortedTransaction { producer_id, first_offset };
+        committed_only.then(|| overlaps.map(listed).collect())
+    };
+    let mut aborted: VecDeque<_> = topic.partitions.iter().map(aborted).collect();
     drop(inner);
     encode_response(out, ApiKey::Fetch, version, header.correlation_id);
     let response = FetchResponse {
@@ -373,6 +398,7 @@ fn fetch(state: &State, header: &RequestHeader<'_>, request: &FetchRequest<'_>, 
                     partition_index: *partition,
                     high_watermark: *end,
                     records: Some(records),
+                    aborted_transactions: aborted.pop_front().unwrap(),
                     ..Default::default()
                 })
                 .collect(),
@@ -386,15 +412,36 @@ impl Log {
     fn append(&mut self, records: &[u8]) {
         let mut batch = records.to_vec();
         assign(&mut batch, self.next, 0);
-        self.next = BatchView::parse(&batch).unwrap().last_offset() + 1;
+        let view = BatchView::parse(&batch).unwrap();
+        if view.attributes().is_transactional() && !view.attributes().is_control() {
+            self.open.entry(view.producer_id()).or_insert(self.next);
+        }
+        self.next = view.last_offset() + 1;
         self.batches.push(batch);
     }
 
+    fn end_transaction(&mut self, ended: &Ended, commit: bool) {
+        let Some(first) = self.open.remove(&ended.producer_id) else { return };
+        let end = if commit { EndTransaction::Commit } else { EndTransaction::Abort };
+        if !commit && ended.listed {
+            self.aborted.push((ended.producer_id, first, self.next));
+        }
+        let mut marker = Vec::new();
+        write_end_transaction(&mut marker, end, ended.producer_id, ended.producer_epoch, 0, 0).unwrap();
+        self.append(&marker);
+        self.markers += 1;
+    }
+
+    fn last_stable(&self) -> i64 {
+        self.open.values().copied().min().unwrap_or(self.next)
+    }
+
     /// As a broker does: whole batches from the one with the offset on, at least one, the last one perhaps cut.
-    fn read(&self, offset: i64, max_bytes: usize) -> Vec<u8> {
+    fn read(&self, offset: i64, limit: i64, max_bytes: usize) -> Vec<u8> {
         let from = self.batches.partition_point(|batch| BatchView::parse(batch).unwrap().last_offset() < offset);
         let mut bytes = Vec::new();
-        for batch in &self.batches[from..] {
+        let stable = |batch: &&Vec<u8>| BatchView::parse(batch).unwrap().last_offset() < limit;
+        for batch in self.batches[from..].iter().take_while(stable) {
             if bytes.is_empty() || bytes.len() + batch.len() <= max_bytes {
                 bytes.extend_from_slice(batch);
             } else {

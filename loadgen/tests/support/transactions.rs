@@ -12,13 +12,46 @@ use wire::messages::{
 };
 use wire::{Message, Reader};
 
+/// What the coordinator does wrong. EndTxn requests are counted from 1.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TransactionFault {
+    /// Nothing.
+    #[default]
+    None,
+    /// Answers the commit of this number and aborts.
+    AbortInstead(u32),
+    /// Answers the EndTxn of this number and ends nothing in the log.
+    Forget(u32),
+    /// Tells no reader of the aborted transaction of this number.
+    Unlisted(u32),
+    /// Closes the connection instead of answering the commit of this number, and commits it in the partitions below the
+    /// second number alone; in the others it aborts.
+    Tear(u32, usize),
+}
+
+/// A transaction that has just ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Ended {
+    pub producer_id: i64,
+    pub producer_epoch: i16,
+    /// The partitions in which it is committed: those below.
+    pub committed_below: usize,
+    /// Whether readers are told where it was aborted.
+    pub listed: bool,
+    /// Whether the client gets no answer.
+    pub unanswered: bool,
+}
+
 /// The transactions of a broker.
 #[derive(Default)]
 pub struct Transactions {
     by_id: BTreeMap<String, Producer>,
     /// The answer to an EndTxn whose number is a multiple of this.
     pub refuse_end: Option<(u32, ErrorCode)>,
+    pub fault: TransactionFault,
     ends: u32,
+    /// What the last request has ended and the log does not know of yet.
+    pub ended: Option<Ended>,
 }
 
 #[derive(Default)]
@@ -27,7 +60,6 @@ struct Producer {
     epoch: i16,
     added: Vec<i32>,
     sequences: BTreeMap<i32, i32>,
-    committed: u32,
     /// Batches of each transaction that was committed.
     batches: Vec<u32>,
     open: u32,
@@ -64,9 +96,16 @@ impl Transactions {
             ApiKey::InitProducerId => {
                 let request = InitProducerIdRequest::decode(body, version).unwrap();
                 let id = request.transactional_id.unwrap();
-                let producer_id = 100 + self.by_id.len() as i64;
-                self.by_id.insert(id.to_owned(), Producer { id: producer_id, epoch: 3, ..Producer::default() });
-                let response = InitProducerIdResponse { producer_id, producer_epoch: 3, ..Default::default() };
+                let first = Producer { id: 100 + self.by_id.len() as i64, epoch: 2, ..Producer::default() };
+                let producer = self.by_id.entry(id.to_owned()).or_insert(first);
+                if std::mem::take(&mut producer.open) > 0 {
+                    self.ended = Some(producer.ended(0));
+                }
+                producer.epoch += 1;
+                producer.added.clear();
+                producer.sequences.clear();
+                let (producer_id, producer_epoch) = (producer.id, producer.epoch);
+                let response = InitProducerIdResponse { producer_id, producer_epoch, ..Default::default() };
                 response.encode(out, version).unwrap();
             }
             ApiKey::AddPartitionsToTxn => {
@@ -91,18 +130,28 @@ impl Transactions {
                 let request = EndTxnRequest::decode(body, version).unwrap();
                 let producer = self.by_id.get_mut(request.transactional_id).unwrap();
                 assert_eq!((request.producer_id, request.producer_epoch), (producer.id, producer.epoch));
-                assert!(request.committed);
                 self.ends += 1;
                 let refused = self.refuse_end.filter(|(every, _)| self.ends.is_multiple_of(*every));
                 let error_code = refused.map_or(0, |(_, error)| error.code());
                 if error_code == 0 {
-                    producer.batches.push(std::mem::take(&mut producer.open));
+                    let forgotten = self.fault == TransactionFault::Forget(self.ends);
+                    let mut ended = producer.ended(if request.committed { usize::MAX } else { 0 });
+                    match self.fault {
+                        TransactionFault::AbortInstead(at) if at == self.ends => ended.committed_below = 0,
+                        TransactionFault::Unlisted(at) if at == self.ends => ended.listed = false,
+                        TransactionFault::Tear(at, below) if at == self.ends => {
+                            (ended.committed_below, ended.unanswered) = (below, true);
+                        }
+                        _ => {}
+                    }
+                    self.ended = (!forgotten).then_some(ended);
+                    let batches = std::mem::take(&mut producer.open);
+                    producer.batches.extend(request.committed.then_some(batches));
                     producer.added.clear();
                     if version >= 5 {
                         producer.epoch += 1;
                         producer.sequences.clear();
                     }
-                    producer.committed += 1;
                 }
                 let (producer_id, producer_epoch) = (producer.id, producer.epoch);
                 EndTxnResponse { error_code, producer_id, producer_epoch, ..Default::default() }
@@ -111,5 +160,12 @@ impl Transactions {
             }
         }
         true
+    }
+}
+
+impl Producer {
+    fn ended(&self, committed_below: usize) -> Ended {
+        let (producer_id, producer_epoch) = (self.id, self.epoch);
+        Ended { producer_id, producer_epoch, committed_below, listed: true, unanswered: false }
     }
 }

@@ -9,16 +9,19 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use common::compacted::{
+    Record, Records, check_batches, check_left, compact_all, compact_next, few_keys, many_keys, newest, records_of,
+};
 use common::{DIR, Random, config, empty_disk, key, options};
 use engine::io::Io;
 use engine::io::sim::{Crash, Image, Sim, SimConfig};
 use engine::limits::Limits;
 use engine::reactor::Reactor;
 use engine::{
-    AbortedTransaction, AppendError, Compacted, CompactionOptions, Durability, Marker, Origin, PartitionConfig,
-    PartitionSpec, ReadError, Slot, Store, recovery,
+    AppendError, CompactionOptions, Durability, Marker, Origin, PartitionConfig, PartitionSpec, ReadError, Slot, Store,
+    recovery,
 };
-use wire::batch::{BatchBuilder, BatchView, Batches, ControlRecord, EndTransaction, NewRecord};
+use wire::batch::{BatchBuilder, BatchView, NewRecord};
 use wire::compression::Codec;
 
 const KEYS: u64 = 12;
@@ -41,17 +44,6 @@ fn settings() -> PartitionConfig {
     }
 }
 
-/// A map of five keys: most passes cover a part of what is dirty.
-fn few_keys() -> CompactionOptions {
-    CompactionOptions { map_bytes: 7 * 24, io_bytes: 16 << 10, backoff_ms: 1, ..CompactionOptions::default() }
-}
-
-fn many_keys() -> CompactionOptions {
-    CompactionOptions { map_bytes: 1 << 20, ..few_keys() }
-}
-
-type Value = Option<Vec<u8>>;
-
 #[derive(Clone)]
 struct Sent {
     base: i64,
@@ -66,7 +58,7 @@ struct History {
     created: bool,
     batches: Vec<Sent>,
     /// By offset.
-    records: BTreeMap<i64, (Vec<u8>, Value)>,
+    records: Records,
     /// By first offset: the markers of transactions, and whether they commit. None while there is no marker.
     transactions: BTreeMap<i64, Option<(i64, bool)>>,
     acked_end: i64,
@@ -77,12 +69,8 @@ struct History {
 
 impl History {
     /// The records that are the newest of their keys among those below `end`.
-    fn newest(&self, end: i64) -> BTreeMap<i64, &(Vec<u8>, Value)> {
-        let mut by_key: BTreeMap<&[u8], i64> = BTreeMap::new();
-        for (offset, (key, _)) in self.records.range(..end).filter(|(offset, _)| !self.is_aborted(**offset)) {
-            by_key.insert(key, *offset);
-        }
-        by_key.into_values().map(|offset| (offset, &self.records[&offset])).collect()
+    fn newest(&self, end: i64) -> BTreeMap<i64, &Record> {
+        newest(&self.records, end, |offset| self.is_aborted(offset))
     }
 
     fn sent(&self, offset: i64) -> &Sent {
@@ -256,13 +244,7 @@ async fn live(sim: Sim, reactor: Reactor, seed: u64, appends: usize, known: Know
 }
 
 fn note(known: &mut History, bytes: &[u8], base: i64, end: i64, producer: Option<usize>) {
-    let view = BatchView::parse(bytes).unwrap();
-    let mut scratch = Vec::new();
-    let body = view.decompress(1 << 20, &mut scratch).unwrap();
-    for record in view.records_in(body).map(Result::unwrap) {
-        let offset = base + i64::from(record.offset_delta);
-        known.records.insert(offset, (record.key.unwrap().to_vec(), record.value.map(<[u8]>::to_vec)));
-    }
+    known.records.extend(records_of(bytes, base));
     known.batches.push(Sent { base, end, bytes: bytes.to_vec(), producer });
     if producer == Some(TRANSACTIONAL) && known.open().is_none() {
         known.transactions.insert(base, None);
@@ -277,7 +259,7 @@ fn read_aside(sim: &Sim, reactor: &Reactor, store: &Store, slot: Slot, random: &
         match store.read_any(slot, offset).await {
             Ok(data) => {
                 let bytes: Vec<u8> = data.slices.iter().flat_map(|slice| slice.as_bytes().to_vec()).collect();
-                check_batches(&bytes, offset, &known.borrow());
+                check_batches(&bytes, offset, &known.borrow().records);
             }
             Err(ReadError::Io(_)) if sim.is_halted() => {}
             Err(ReadError::OutOfRange) if offset < known.borrow().starts.1 => {}
@@ -286,95 +268,8 @@ fn read_aside(sim: &Sim, reactor: &Reactor, store: &Store, slot: Slot, random: &
     });
 }
 
-/// Whole batches that hold what was sent, from the one with `offset`, or behind it, on. Returns the offset after the last
-/// one, and the records.
-fn check_batches(bytes: &[u8], offset: i64, known: &History) -> (i64, BTreeMap<i64, (Vec<u8>, Value)>) {
-    let mut next = offset;
-    let mut found = BTreeMap::new();
-    let mut rest = bytes;
-    let mut scratch = Vec::new();
-    while !rest.is_empty() {
-        let view = BatchView::parse(rest).unwrap();
-        assert!(view.crc_matches());
-        assert!(view.last_offset() >= next && (view.base_offset() >= next || next == offset), "{view:?} at {next}");
-        let body = view.decompress(1 << 20, &mut scratch).unwrap();
-        let records = if view.attributes().is_control() { None } else { Some(view.records_in(body)) };
-        for record in records.into_iter().flatten().map(Result::unwrap) {
-            let record_of = (record.key.unwrap().to_vec(), record.value.map(<[u8]>::to_vec));
-            assert!(known.records[&record.offset] == record_of, "offset {} is something else", record.offset);
-            found.insert(record.offset, record_of);
-        }
-        next = view.last_offset() + 1;
-        rest = &rest[view.total_len()..];
-    }
-    (next, found)
-}
-
-/// All records that are left, and whether a reader of committed records is given them.
-async fn read_all(store: &Store, slot: Slot, known: &History) -> BTreeMap<i64, (Vec<u8>, Value)> {
-    let info = store.info(slot).unwrap();
-    let end = info.high_watermark;
-    let (mut offset, mut all) = (info.log_start, BTreeMap::new());
-    let mut reader = CommittedReader::new(store.aborted_cold(slot, offset, end).await.unwrap());
-    while offset < end {
-        let data = store.read_any(slot, offset).await.unwrap_or_else(|error| panic!("at {offset}: {error:?}"));
-        let bytes: Vec<u8> = data.slices.iter().flat_map(|slice| slice.as_bytes().to_vec()).collect();
-        assert!(!bytes.is_empty(), "nothing at {offset} of {end}");
-        let (next, found) = check_batches(&bytes, offset, known);
-        assert!(next > offset);
-        for batch in Batches::new(&bytes).map(Result::unwrap) {
-            let is_given = reader.takes(&batch);
-            for (offset, _) in found.range(batch.base_offset()..=batch.last_offset()) {
-                let is_wanted = !known.is_aborted(*offset);
-                let is_stable = *offset < info.last_stable;
-                assert!(is_given == is_wanted || !is_stable, "offset {offset}: given {is_given}, {:?}", reader.aborted);
-            }
-        }
-        (offset, _) = (next, all.extend(found));
-    }
-    assert_eq!(offset, end);
-    all
-}
-
-/// What consumers do with the list of aborted transactions.
-struct CommittedReader {
-    aborted: Vec<AbortedTransaction>,
-    producers: BTreeSet<i64>,
-}
-
-impl CommittedReader {
-    fn new(mut aborted: Vec<AbortedTransaction>) -> CommittedReader {
-        aborted.sort_by_key(|it| it.first_offset);
-        CommittedReader { aborted, producers: BTreeSet::new() }
-    }
-
-    /// Whether the application gets the records of the next batch.
-    fn takes(&mut self, batch: &BatchView<'_>) -> bool {
-        let reached = self.aborted.partition_point(|it| it.first_offset <= batch.last_offset());
-        self.producers.extend(self.aborted.drain(..reached).map(|it| it.producer_id));
-        if !batch.attributes().is_control() {
-            return !(batch.attributes().is_transactional() && self.producers.contains(&batch.producer_id()));
-        }
-        if let Some(Ok(record)) = batch.records().unwrap().next()
-            && let Ok(ControlRecord::EndTransaction { end: EndTransaction::Abort, .. }) = ControlRecord::parse(&record)
-        {
-            self.producers.remove(&batch.producer_id());
-        }
-        false
-    }
-}
-
-async fn compact_all(store: &Store, options: &CompactionOptions) -> Option<Compacted> {
-    let mut last = None;
-    while let Some(done) = compact_next(store, options).await {
-        last = Some(done);
-    }
-    last
-}
-
-async fn compact_next(store: &Store, options: &CompactionOptions) -> Option<Compacted> {
-    store.set_compaction(*options);
-    store.compact_next(&|remark| panic!("{remark}")).await.unwrap()
+async fn read_all(store: &Store, slot: Slot, known: &History) -> Records {
+    common::compacted::read_all(store, slot, &known.records, |offset| known.is_aborted(offset)).await
 }
 
 /// Recovers an image and holds it against what is known, before and after compaction. Returns what is known from then on.
@@ -423,20 +318,8 @@ fn verify(image: &Image, known: &History, context: &str) -> History {
         let cleaned_to = compact_all(&store, &many_keys()).await.map(|done| done.cleaned_to);
         let left = read_all(&store, slot, &after).await;
         // Where the file with the offset is lost or behind, the pass has begun anew.
-        let cleaned_to = cleaned_to.unwrap_or(0);
-        let mut expected = after.newest(cleaned_to);
-        expected.extend(after.records.range(cleaned_to..).map(|(offset, record)| (*offset, record)));
-        if cleaned_to > 0 {
-            // Behind what the map covers, only what is aborted goes; before it, tombstones whose time is over.
-            let may_be_gone = |offset: &i64| match *offset >= cleaned_to {
-                _ if *offset < start => true,
-                true => after.is_aborted(*offset),
-                false => after.records[offset].1.is_none(),
-            };
-            let offsets = |keys: Vec<i64>| keys.into_iter().filter(|it| !may_be_gone(it)).collect::<Vec<_>>();
-            let (left, expected) = (left.into_keys().collect(), expected.into_keys().collect());
-            assert_eq!(offsets(left), offsets(expected), "{context}: to {cleaned_to} of {end}");
-        }
+        let (cleaned_to, context) = (cleaned_to.unwrap_or(0), format!("{context}: of {end}"));
+        check_left(&left, &after.records, |offset| after.is_aborted(offset), start, cleaned_to, &context);
     });
     reactor.drop_tasks();
     after

@@ -1,6 +1,6 @@
 //! Lives of a broker's stores in one simulated world: several cores with a journal each, topics that come, are cut at
-//! the front, deleted and made again, producers that repeat themselves, transactions, stops of every kind. After each life
-//! the disk is recovered aside and held against what the clients know.
+//! the front, deleted and made again, some of them compacted, producers that repeat themselves, transactions, stops of every
+//! kind. After each life the disk is recovered aside and held against what the clients know.
 
 mod common;
 
@@ -11,6 +11,9 @@ use std::io;
 use std::path::Path;
 use std::rc::Rc;
 
+use common::compacted::{
+    Records, check_batches, check_left, compact_next, few_keys, many_keys, newest, read_all, records_of,
+};
 use common::{DIR, Random, Story, config, empty_disk, marker_batch, options};
 use engine::io::sim::{Crash, Image, Sim, SimConfig};
 use engine::limits::Limits;
@@ -24,6 +27,9 @@ use wire::compression::Codec;
 
 /// Places for partitions: topic `t<place>`, partition `place`. Each holds one after the other.
 const PLACES: usize = 5;
+/// The places whose partitions are compacted: all records have keys there. One of them is compacted and deleted from.
+const COMPACTED: [usize; 2] = [1, 3];
+const KEYS: u64 = 12;
 /// Producers per partition, as many as the tiny limits remember. The last two write in transactions.
 const PRODUCERS: usize = 4;
 const TRANSACTIONAL: std::ops::Range<usize> = 2..4;
@@ -97,6 +103,17 @@ impl Model {
         }
     }
 
+    /// The records of a compacted partition.
+    fn records(&self) -> Records {
+        let data = |sent: &&Sent| !BatchView::parse(&sent.stored).unwrap().attributes().is_control();
+        self.sent.iter().filter(data).flat_map(|sent| records_of(&sent.stored, sent.base)).collect()
+    }
+
+    fn is_aborted(&self, story: &Story, offset: i64) -> bool {
+        let sent = &self.sent[self.sent.partition_point(|sent| sent.end <= offset)];
+        sent.producer.is_some_and(|producer| story.is_aborted(id(producer), offset))
+    }
+
     fn story(&self) -> Story {
         Story::of(self.sent.iter().map(|sent| sent.stored.as_slice()))
     }
@@ -113,6 +130,8 @@ struct History {
     /// Whether the stores were closed and that was written down. None when the last life ended while it was about to
     /// change.
     clean: Option<bool>,
+    /// Records that compaction has removed, over all lives.
+    removed: usize,
 }
 
 type Known = Rc<RefCell<History>>;
@@ -135,7 +154,19 @@ fn id(producer: usize) -> i64 {
 
 /// The settings of the partition at a place.
 fn settings(place: usize) -> PartitionConfig {
-    PartitionConfig { log_append_time: place == 3, segment_bytes: [40, 12, 24, 9, 60][place] << 10, ..config() }
+    PartitionConfig {
+        log_append_time: place == 3,
+        segment_bytes: [40, 12, 24, 9, 60][place] << 10,
+        compact: is_compacted(place),
+        delete_by_retention: place != 1,
+        min_cleanable_dirty_ratio: 0.0,
+        delete_retention_ms: 2,
+        ..config()
+    }
+}
+
+fn is_compacted(place: usize) -> bool {
+    COMPACTED.contains(&place)
 }
 
 fn topic(place: usize) -> String {
@@ -246,6 +277,14 @@ async fn start(sim: &Sim, cores: &[Reactor], plan: Plan, known: &Known, context:
 async fn live(sim: Sim, cores: Vec<Reactor>, plan: Plan, known: Known) {
     let context = format!("seed {}", plan.seed);
     let started = start(&sim, &cores, plan, &known, &context).await;
+    for core in &started {
+        let (running, world) = (core.store.clone(), sim.clone());
+        core.reactor.spawn(async move {
+            running.set_compaction(few_keys());
+            let failed = running.run_compaction(|remark| panic!("{remark}")).await;
+            assert!(world.is_halted(), "compaction failed by itself: {failed}");
+        });
+    }
     let running = started.clone();
     on_all(&cores, |number, _| {
         let (core, known) = (running[number].clone(), known.clone());
@@ -386,6 +425,11 @@ fn read_aside(core: &Core, known: &Known, random: &mut Random, key: PartitionKey
         };
         let known = known.borrow();
         let Some(model) = known.partitions.get(&key) else { return };
+        if is_compacted(key.partition as usize) {
+            let bytes: Vec<u8> = data.slices.iter().flat_map(|slice| slice.as_bytes().to_vec()).collect();
+            check_batches(&bytes, offset, &model.records());
+            return;
+        }
         for slice in data.slices {
             let mut rest = slice.as_bytes();
             while !rest.is_empty() {
@@ -401,7 +445,7 @@ fn read_aside(core: &Core, known: &Known, random: &mut Random, key: PartitionKey
 /// Sends one of a producer's newest batches again.
 async fn retry(core: &Core, known: &Known, random: &mut Random, key: PartitionKey, slot: Slot) {
     let producer = random.below(PRODUCERS as u64) as usize;
-    let again = random.below(5) as usize;
+    let again = if is_compacted(key.partition as usize) { 0 } else { random.below(5) as usize };
     let sent = known.borrow().partitions[&key].recent(producer).nth(again).cloned();
     if let Some(sent) = sent {
         expect_duplicate(core, slot, &sent, &format!("{key:?}, producer {producer}")).await;
@@ -479,7 +523,11 @@ async fn append(core: &Core, known: &Known, random: &mut Random, key: PartitionK
         for _ in 0..records {
             value.iter_mut().for_each(|byte| *byte = random.next() as u8);
             let timestamp = core.reactor.unix_ms();
-            builder.push(&NewRecord { timestamp, key: None, value: Some(&value), headers: &[] }).unwrap();
+            let name = is_compacted(key.partition as usize).then(|| format!("key-{}", random.below(KEYS)));
+            let is_deletion = name.is_some() && random.below(6) == 0;
+            let value = (!is_deletion).then_some(value.as_slice());
+            let key = name.as_ref().map(String::as_bytes);
+            builder.push(&NewRecord { timestamp, key, value, headers: &[] }).unwrap();
         }
         let mut original = Vec::new();
         builder.finish(&mut original).unwrap();
@@ -565,6 +613,8 @@ async fn check_transactions(core: &Core, known: &Known, random: &mut Random, key
         None => core.store.aborted_cold(slot, from, to).await,
     };
     match found {
+        // What compaction has left nothing of is not told.
+        Ok(_) if is_compacted(key.partition as usize) => {}
         Ok(found) if core.store.info(slot).unwrap().log_start <= from => {
             story.check_aborted(from, to, &found, &format!("{key:?}"));
         }
@@ -607,9 +657,16 @@ fn verify(image: &Image, plan: Plan, unix_ms: i64, known: &History, context: &st
                 present.insert(key);
                 let context = format!("{context}: {key:?}");
                 let mut model = after.borrow().partitions[&key].clone();
-                check_partition(core, slot, &mut model, &context).await;
+                let is_compacted = is_compacted(key.partition as usize);
+                check_partition(core, slot, &mut model, is_compacted, &context).await;
+                if is_compacted {
+                    after.borrow_mut().removed += check_newest(core, slot, &model, &context).await;
+                } else {
+                    check_whole(core, slot, &model, &context).await;
+                }
                 after.borrow_mut().partitions.insert(key, model);
             }
+            check_compacted(core, &after, context).await;
         }
         let mut after = after.borrow_mut();
         after.partitions.retain(|key, _| present.contains(key));
@@ -621,7 +678,7 @@ fn verify(image: &Image, plan: Plan, unix_ms: i64, known: &History, context: &st
     after.take()
 }
 
-async fn check_partition(core: &Core, slot: Slot, model: &mut Model, context: &str) {
+async fn check_partition(core: &Core, slot: Slot, model: &mut Model, is_compacted: bool, context: &str) {
     let info = core.store.info(slot).unwrap();
     let (start, end) = (info.log_start, info.high_watermark);
     assert!(
@@ -631,6 +688,24 @@ async fn check_partition(core: &Core, slot: Slot, model: &mut Model, context: &s
         model.start_limit
     );
     assert!(end >= model.acked_end, "{context}: lost acknowledged records: {end} of {}", model.acked_end);
+    model.cut(end);
+    assert_eq!(model.end(), end, "{context}: the log ends within a batch");
+    model.start_seen = start;
+    let story = model.story();
+    assert_eq!(info.last_stable, story.last_stable(end, start), "{context}: {info:?}, {story:?}");
+    for producer in 0..PRODUCERS {
+        // What was deleted may be forgotten with its records, and what was compacted but for the newest.
+        let recent = model.recent(producer).take(if is_compacted { 1 } else { usize::MAX });
+        for sent in recent.filter(|sent| sent.end > start) {
+            expect_duplicate(core, slot, sent, &format!("{context}, producer {producer}")).await;
+        }
+    }
+}
+
+/// Every batch from the log's start on is there as it was sent, and every aborted transaction is told.
+async fn check_whole(core: &Core, slot: Slot, model: &Model, context: &str) {
+    let info = core.store.info(slot).unwrap();
+    let (start, end) = (info.log_start, info.high_watermark);
     let first = model.sent.partition_point(|sent| sent.end <= start);
     let mut expected = model.sent[first..].iter();
     let mut offset = start;
@@ -651,21 +726,43 @@ async fn check_partition(core: &Core, slot: Slot, model: &mut Model, context: &s
             }
         }
     }
-    model.cut(end);
-    assert_eq!(model.end(), end, "{context}: the log ends within a batch");
-    model.start_seen = start;
     let story = model.story();
-    assert_eq!(info.last_stable, story.last_stable(end, start), "{context}: {info:?}, {story:?}");
     let middle = start + (end - start) / 2;
     for (from, to) in [(start, end), (start, middle), (middle, end), (middle, middle + 1)] {
         let found = core.store.aborted_cold(slot, from, to).await.unwrap();
         story.check_aborted(from, to, &found, context);
     }
-    for producer in 0..PRODUCERS {
-        // What was deleted may be forgotten with its records.
-        for sent in model.recent(producer).filter(|sent| sent.end > start) {
-            expect_duplicate(core, slot, sent, &format!("{context}, producer {producer}")).await;
-        }
+}
+
+/// The newest record of each key is there. Answers how many records are gone.
+async fn check_newest(core: &Core, slot: Slot, model: &Model, context: &str) -> usize {
+    let info = core.store.info(slot).unwrap();
+    let (records, story) = (model.records(), model.story());
+    let is_aborted = |offset| model.is_aborted(&story, offset);
+    let found = read_all(&core.store, slot, &records, is_aborted).await;
+    // What is not stable yet replaces nothing.
+    let mut expected = newest(&records, info.last_stable, is_aborted);
+    expected.extend(records.range(info.last_stable..).map(|(offset, record)| (*offset, record)));
+    for (offset, (key, value)) in expected.into_iter().filter(|(offset, _)| *offset >= info.log_start) {
+        assert!(found.contains_key(&offset) || value.is_none(), "{context}: {key:?} of offset {offset} is gone");
+    }
+    records.range(info.log_start..).count() - found.range(info.log_start..).count()
+}
+
+/// Compacts all that there is, and looks for records that are left besides the newest.
+async fn check_compacted(core: &Core, known: &Known, context: &str) {
+    let mut cleaned_to = HashMap::new();
+    while let Some(done) = compact_next(&core.store, &many_keys()).await {
+        cleaned_to.insert(done.slot, done.cleaned_to);
+    }
+    let slots: Vec<_> = core.slots.borrow().values().copied().collect();
+    for (key, slot) in slots.into_iter().filter(|(_, slot)| cleaned_to.contains_key(slot)) {
+        let model = known.borrow().partitions[&key].clone();
+        let (records, story) = (model.records(), model.story());
+        let is_aborted = |offset| model.is_aborted(&story, offset);
+        let left = read_all(&core.store, slot, &records, is_aborted).await;
+        let log_start = core.store.info(slot).unwrap().log_start;
+        check_left(&left, &records, is_aborted, log_start, cleaned_to[&slot], &format!("{context}: {key:?}"));
     }
 }
 
@@ -686,8 +783,9 @@ fn run(image: &Image, config: SimConfig, plan: Plan, known: &History) -> (Sim, H
     (sim, after, ended)
 }
 
-/// Several lives in a row on one disk, each ended by a crash or a clean stop, with another number of cores each time.
-fn lives(seed: u64, durability: Durability, crash: Crash) {
+/// Several lives in a row on one disk, each ended by a crash or a clean stop, with another number of cores each time. Answers
+/// how many records compaction has removed.
+fn lives(seed: u64, durability: Durability, crash: Crash) -> usize {
     let mut random = Random(seed * 7919);
     let mut image = empty_disk();
     let mut known = History::default();
@@ -699,7 +797,7 @@ fn lives(seed: u64, durability: Durability, crash: Crash) {
             ops: 20 + random.below(60) as usize,
             close: random.below(4) == 0,
         };
-        let crash_at = (random.below(4) != 0).then(|| random.below(900));
+        let crash_at = (random.below(4) != 0).then(|| random.below(1200));
         let unix_ms = BEGIN_MS + number as i64 * 10_000;
         let config = SimConfig {
             seed: plan.seed,
@@ -715,17 +813,20 @@ fn lives(seed: u64, durability: Durability, crash: Crash) {
         let check = Plan { cores: 1 + random.below(3) as usize, ..plan };
         known = verify(&image, check, unix_ms + 5_000, &after, &context);
     }
+    known.removed
 }
 
 #[test]
 fn lives_that_end_with_a_power_cut() {
-    (1..=60).for_each(|seed| lives(seed, Durability::Disk, Crash::Power));
+    let removed: usize = (1..=60).map(|seed| lives(seed, Durability::Disk, Crash::Power)).sum();
+    assert!(removed > 1000, "compaction has removed no more than {removed} records");
 }
 
 #[test]
 fn lives_that_end_with_a_kill() {
-    (1..=30).for_each(|seed| lives(seed, Durability::Os, Crash::Process));
-    (31..=50).for_each(|seed| lives(seed, Durability::Disk, Crash::Process));
+    let of_os: usize = (1..=30).map(|seed| lives(seed, Durability::Os, Crash::Process)).sum();
+    let of_disk: usize = (31..=50).map(|seed| lives(seed, Durability::Disk, Crash::Process)).sum();
+    assert!(of_os > 300 && of_disk > 100, "compaction has removed no more than {of_os} and {of_disk} records");
 }
 
 #[test]

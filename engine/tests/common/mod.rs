@@ -1,6 +1,8 @@
 //! What the store's tests share. Not every test uses all of it.
 #![allow(dead_code)]
 
+pub(crate) mod compacted;
+
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::Path;
@@ -147,6 +149,11 @@ impl Story {
                 open.get_or_insert(at);
             }
         }
+    }
+
+    /// Whether the transaction of a producer's record was aborted.
+    pub(crate) fn is_aborted(&self, producer_id: i64, offset: i64) -> bool {
+        self.aborted.iter().any(|(id, first, marker)| *id == producer_id && (*first..*marker).contains(&offset))
     }
 
     pub(crate) fn last_stable(&self, high_watermark: i64, log_start: i64) -> i64 {

@@ -11,10 +11,10 @@ use harness::{cache, provision, suite};
 use crate::group::{Group, ends, produce};
 use crate::{here, java, python};
 
-const TOPIC: &str = "shared";
-const PARTITIONS: u32 = 6;
+pub(crate) const TOPIC: &str = "shared";
+pub(crate) const PARTITIONS: u32 = 6;
 /// Records that each step adds to a partition.
-const STEP: usize = 50;
+pub(crate) const STEP: usize = 50;
 /// Records that each partition gets at a time while a group changes.
 const TRICKLE: usize = 5;
 /// In place of [`TRICKLE`] with kafka-python, whose polls must be longer than a rebalance, and in groups of one client whose
@@ -199,7 +199,7 @@ fn start(name: &str) -> Broker {
 }
 
 /// Adds so many records to each partition and says how many in all.
-fn write(broker: &Broker, count: usize) -> usize {
+pub(crate) fn write(broker: &Broker, count: usize) -> usize {
     if count == 0 {
         return 0;
     }
@@ -210,7 +210,7 @@ fn write(broker: &Broker, count: usize) -> usize {
     PARTITIONS as usize * count
 }
 
-fn confluent(assignor: &str) -> Command {
+pub(crate) fn confluent(assignor: &str) -> Command {
     let mut member = python("confluent-kafka", "member_confluent.py");
     member.arg(assignor);
     member
@@ -222,7 +222,7 @@ fn go(client: &str) -> Command {
     member
 }
 
-fn java_member(jars: &Path, protocol: &str) -> Command {
+pub(crate) fn java_member(jars: &Path, protocol: &str) -> Command {
     let mut member = java(jars);
     member.arg(here("java").join("GroupMember.java")).arg(protocol);
     member

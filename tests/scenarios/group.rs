@@ -5,7 +5,9 @@
 //! group has committed none, prints `assigned P,P,…` (`assigned -` for none) whenever its partitions have changed and
 //! `record PARTITION OFFSET KEY VALUE` for each record (`-` is no key), and commits what it has printed. When its input
 //! ends, it commits, leaves the group and ends with success. One that is to be killed prints `committed` whenever all that it
-//! has printed is committed.
+//! has printed is committed. One that is to be refused prints `refused WHY` as its client names it, and ends without success.
+//! One that is to stall takes a line on its input as the wish that it does, prints `stalled` as soon as there are records that
+//! it has printed and not committed, and goes on when the next line comes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -30,6 +32,8 @@ pub(crate) struct Group {
     members: BTreeMap<usize, Member>,
     started: usize,
     killed: BTreeSet<usize>,
+    /// Members that are to be refused, with why they were.
+    refused: BTreeMap<usize, Option<String>>,
     /// In the order in which they were seen here, which is the order of each member.
     reads: Vec<Read>,
     /// How many of all reads there were when a member has last said that its own are committed.
@@ -54,6 +58,8 @@ struct Member {
     /// How many of its lines were taken already.
     taken: usize,
     assigned: BTreeSet<u32>,
+    /// What it was assigned, each time that it said so.
+    assignments: Vec<BTreeSet<u32>>,
 }
 
 impl Group {
@@ -68,6 +74,7 @@ impl Group {
             members: BTreeMap::new(),
             started: 0,
             killed: BTreeSet::new(),
+            refused: BTreeMap::new(),
             reads: Vec::new(),
             committed: BTreeMap::new(),
             remarks: Vec::new(),
@@ -81,7 +88,8 @@ impl Group {
         program.args([&self.bootstrap, &self.topic, &self.name]);
         let log = self.dir.join(format!("{}-{number}.log", self.name));
         let process = Running::start(&mut program, &log);
-        self.members.insert(number, Member { process, taken: 0, assigned: BTreeSet::new() });
+        let member = Member { process, taken: 0, assigned: BTreeSet::new(), assignments: Vec::new() };
+        self.members.insert(number, member);
         number
     }
 
@@ -103,13 +111,46 @@ impl Group {
 
     /// Follows the members until so many different records were handled.
     pub(crate) fn wait_for_records(&mut self, count: usize) {
-        self.follow_until(|group| group.distinct() >= count);
+        self.follow_until(|group| distinct(&group.reads) >= count);
+    }
+
+    /// Follows the members until so many different records were handled by members that have committed them or will.
+    pub(crate) fn wait_for_committed(&mut self, count: usize) {
+        self.follow_until(|group| {
+            let reads = group.reads.iter().enumerate();
+            distinct(reads.filter(|(number, read)| group.is_committed(*number, read)).map(|(_, read)| read)) >= count
+        });
     }
 
     /// Follows the members until one of them, which kills itself, has ended.
     pub(crate) fn wait_for_crash(&mut self, member: usize) {
         self.killed.insert(member);
         self.follow_until(|group| !group.members.contains_key(&member));
+    }
+
+    /// Follows the members until one of them has so many partitions.
+    pub(crate) fn wait_for_partitions(&mut self, member: usize, count: usize) {
+        self.follow_until(|group| group.assigned(member).len() == count);
+    }
+
+    /// Follows the members until one of them has been refused and has ended, and returns why.
+    pub(crate) fn wait_for_refusal(&mut self, member: usize) -> String {
+        self.refused.insert(member, None);
+        self.follow_until(|group| !group.members.contains_key(&member));
+        let why = self.refused[&member].clone();
+        why.unwrap_or_else(|| panic!("{}: member {member} ended and was not refused", self.name))
+    }
+
+    /// Has a member stall, and has `meanwhile` see to it that there are records for it.
+    pub(crate) fn stall(&mut self, member: usize, meanwhile: impl FnOnce()) {
+        self.say(member);
+        meanwhile();
+        self.follow_until(|group| group.said("stalled").next().is_some());
+    }
+
+    /// Has a member go on that has stalled.
+    pub(crate) fn resume(&mut self, member: usize) {
+        self.say(member);
     }
 
     /// What was handled, each member's records in its order.
@@ -120,6 +161,11 @@ impl Group {
     /// The partitions that a member has.
     pub(crate) fn assigned(&self, member: usize) -> &BTreeSet<u32> {
         &self.members[&member].assigned
+    }
+
+    /// What a member was assigned, each time that it said so.
+    pub(crate) fn assignments(&self, member: usize) -> &[BTreeSet<u32>] {
+        &self.members[&member].assignments
     }
 
     /// What members printed in lines that begin with `prefix`, behind it.
@@ -151,7 +197,7 @@ impl Group {
     }
 
     /// Checks that everything from offset 0 to the `ends` of the partitions was handled, that each member met each
-    /// partition in order, and that nothing was handled twice but what a killed member had not committed.
+    /// partition in order, and that nothing was handled twice but what a killed or refused member had not committed.
     pub(crate) fn assert_complete(&self, ends: &[i64]) {
         let name = &self.name;
         for member in &self.killed {
@@ -160,9 +206,8 @@ impl Group {
         let mut handled: BTreeMap<(u32, i64), Vec<(usize, bool)>> = BTreeMap::new();
         let mut next: BTreeMap<(usize, u32), i64> = BTreeMap::new();
         for (number, read) in self.reads.iter().enumerate() {
-            let is_committed =
-                !self.killed.contains(&read.member) || self.committed.get(&read.member).is_some_and(|at| number < *at);
-            handled.entry((read.partition, read.offset)).or_default().push((read.member, is_committed));
+            let by = (read.member, self.is_committed(number, read));
+            handled.entry((read.partition, read.offset)).or_default().push(by);
             // A member that gets a partition back goes on where others have committed.
             let next = next.entry((read.member, read.partition)).or_insert(read.offset);
             assert!(read.offset >= *next, "{name}: {read:?} after offset {}", *next - 1);
@@ -190,8 +235,10 @@ impl Group {
         owners.iter().all(|owners| *owners == 1) && self.members.values().all(|member| !member.assigned.is_empty())
     }
 
-    fn distinct(&self) -> usize {
-        self.reads.iter().map(|read| (read.partition, read.offset)).collect::<BTreeSet<_>>().len()
+    /// Whether the read of this number is committed, or will be when its member ends.
+    fn is_committed(&self, number: usize, read: &Read) -> bool {
+        let ends_well = !self.killed.contains(&read.member) && !self.refused.contains_key(&read.member);
+        ends_well || self.committed.get(&read.member).is_some_and(|at| number < *at)
     }
 
     fn follow_until(&mut self, mut reached: impl FnMut(&Group) -> bool) {
@@ -212,12 +259,13 @@ impl Group {
                     member.taken += 1;
                     if let Some(partitions) = line.strip_prefix("assigned ") {
                         member.assigned = partitions.split(',').flat_map(str::parse).collect();
+                        member.assignments.push(member.assigned.clone());
                     }
                     self.take(number, &line);
                 }
                 Output::End => {
                     let ended = self.members.remove(&number).expect("it was there a moment ago");
-                    if !self.killed.contains(&number) {
+                    if !self.killed.contains(&number) && !self.refused.contains_key(&number) {
                         let lines = ended.process.finish();
                         panic!("{}: member {number} left by itself, after {:?}", self.name, lines.last());
                     }
@@ -230,8 +278,15 @@ impl Group {
         match parse(member, line) {
             Some(read) => self.reads.push(read),
             None if line == "committed" => drop(self.committed.insert(member, self.reads.len())),
-            None => self.remarks.push(line.to_owned()),
+            None => match (line.strip_prefix("refused "), self.refused.get_mut(&member)) {
+                (Some(why), Some(refused)) => *refused = Some(why.to_owned()),
+                _ => self.remarks.push(line.to_owned()),
+            },
         }
+    }
+
+    fn say(&mut self, member: usize) {
+        self.members.get_mut(&member).expect("the member runs").process.write(b"\n");
     }
 
     fn take_rest(&mut self, member: usize, lines: &[String]) {
@@ -258,6 +313,10 @@ pub(crate) fn produce(broker: &Broker, topic: &str, partition: usize, values: &[
 pub(crate) fn ends(broker: &Broker, topic: &str, partitions: u32) -> Vec<i64> {
     let mut connection = Connection::open(&broker.bootstrap()).expect("a connection");
     (0..partitions as i32).map(|partition| connection.end_offset(topic, partition).expect("an answer")).collect()
+}
+
+fn distinct<'a>(reads: impl IntoIterator<Item = &'a Read>) -> usize {
+    reads.into_iter().map(|read| (read.partition, read.offset)).collect::<BTreeSet<_>>().len()
 }
 
 fn parse(member: usize, line: &str) -> Option<Read> {

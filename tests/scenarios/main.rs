@@ -9,6 +9,7 @@ mod connect;
 mod console;
 mod features;
 mod group;
+mod membership;
 mod numbers;
 mod postgres;
 mod sensors;

@@ -1,27 +1,34 @@
 import java.time.Duration;
+import java.util.Arrays;
 import java.util.Collection;
 import java.util.List;
 import java.util.Properties;
+import java.util.Scanner;
 import java.util.TreeSet;
+import java.util.concurrent.LinkedBlockingQueue;
 import java.util.stream.Collectors;
 import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.ConsumerRecords;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.common.KafkaException;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.serialization.StringDeserializer;
 
 /**
- * A group's member by Apache Kafka's Java client, of this release or an old one: {@code PROTOCOL BOOTSTRAP TOPIC GROUP}, where the
- * protocol is the assignor of a classic group or {@code consumer}; see tests/scenarios/group.rs for what members print.
+ * A group's member by Apache Kafka's Java client, of this release or an old one:
+ * {@code PROTOCOL [SETTING=VALUE...] BOOTSTRAP TOPIC GROUP}, where the protocol is the assignor of a classic group or
+ * {@code consumer}; see tests/scenarios/group.rs for what members print.
  */
 public class GroupMember {
+    private static final LinkedBlockingQueue<String> INPUT = new LinkedBlockingQueue<>();
     private static volatile boolean ended = false;
 
     public static void main(String[] args) throws Exception {
+        String[] place = Arrays.copyOfRange(args, args.length - 3, args.length);
         Properties settings = new Properties();
-        settings.put("bootstrap.servers", args[1]);
-        settings.put("group.id", args[3]);
+        settings.put("bootstrap.servers", place[0]);
+        settings.put("group.id", place[2]);
         settings.put("auto.offset.reset", "earliest");
         settings.put("enable.auto.commit", "false");
         settings.put("max.poll.records", "50");
@@ -35,32 +42,46 @@ public class GroupMember {
             settings.put("session.timeout.ms", "6000");
             settings.put("heartbeat.interval.ms", "500");
         }
-        Thread input = new Thread(GroupMember::waitForEnd);
+        for (String setting : Arrays.copyOfRange(args, 1, args.length - 3)) {
+            String[] words = setting.split("=", 2);
+            settings.put(words[0], words[1]);
+        }
+        Thread input = new Thread(GroupMember::readInput);
         input.setDaemon(true);
         input.start();
         try (KafkaConsumer<String, String> consumer = new KafkaConsumer<>(settings)) {
-            consumer.subscribe(List.of(args[2]), new Printer(consumer));
-            while (!ended) {
-                ConsumerRecords<String, String> records = consumer.poll(Duration.ofMillis(200));
-                for (ConsumerRecord<String, String> record : records) {
-                    String key = record.key() == null ? "-" : record.key();
-                    String place = record.partition() + " " + record.offset();
-                    // In one piece, since it may be killed at any time.
-                    System.out.println("record " + place + " " + key + " " + record.value());
+            consumer.subscribe(List.of(place[1]), new Printer(consumer));
+            read(consumer);
+        } catch (KafkaException refusal) {
+            System.out.println("refused " + refusal.getClass().getSimpleName());
+            throw refusal;
+        }
+    }
+
+    private static void read(KafkaConsumer<String, String> consumer) throws InterruptedException {
+        while (!ended) {
+            ConsumerRecords<String, String> records = consumer.poll(Duration.ofMillis(200));
+            for (ConsumerRecord<String, String> record : records) {
+                String key = record.key() == null ? "-" : record.key();
+                String place = record.partition() + " " + record.offset();
+                // In one piece, since it may be killed at any time.
+                System.out.println("record " + place + " " + key + " " + record.value());
+            }
+            if (!records.isEmpty()) {
+                if (INPUT.poll() != null) {
+                    System.out.println("stalled");
+                    INPUT.take();
                 }
-                if (!records.isEmpty()) {
-                    consumer.commitSync();
-                    System.out.println("committed");
-                }
+                consumer.commitSync();
+                System.out.println("committed");
             }
         }
     }
 
-    private static void waitForEnd() {
-        try {
-            while (System.in.read() >= 0) {}
-        } catch (java.io.IOException closed) {
-            // It has ended all the same.
+    private static void readInput() {
+        Scanner lines = new Scanner(System.in);
+        while (lines.hasNextLine()) {
+            INPUT.add(lines.nextLine());
         }
         ended = true;
     }

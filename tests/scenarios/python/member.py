@@ -1,5 +1,6 @@
 """What the members in Python share."""
 
+import queue
 import sys
 import threading
 
@@ -17,13 +18,28 @@ def print_committed():
     print("committed", flush=True)
 
 
+input_lines = queue.SimpleQueue()
+
+
 def input_has_ended():
     """An event that is set when standard input ends, which asks the member to leave."""
     ended = threading.Event()
 
     def wait():
-        sys.stdin.read()
+        for line in sys.stdin:
+            input_lines.put(line)
         ended.set()
 
     threading.Thread(target=wait, daemon=True).start()
     return ended
+
+
+def is_asked_to_stall():
+    return not input_lines.empty()
+
+
+def stall():
+    """Does nothing until it is told to go on."""
+    input_lines.get()
+    print("stalled", flush=True)
+    input_lines.get()

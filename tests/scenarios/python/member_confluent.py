@@ -1,17 +1,17 @@
-"""A group's member by confluent-kafka with the assignor of the command line; see tests/scenarios/group.rs for what members
-print."""
+"""A group's member by confluent-kafka: `ASSIGNOR [SETTING=VALUE...] BOOTSTRAP TOPIC GROUP`; see tests/scenarios/group.rs for what
+members print."""
 
 import sys
 
 from confluent_kafka import Consumer, KafkaError, KafkaException
 
-from member import input_has_ended, print_assigned, print_committed, print_record
+from member import input_has_ended, is_asked_to_stall, print_assigned, print_committed, print_record, stall
 
 # What a commit is refused with while the group is on its way to its next generation: it has come between the member's
 # JoinGroup and its SyncGroup, or was sent before and has arrived behind.
 GROUP_CHANGES = (KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION)
 
-assignor, bootstrap, topic, group = sys.argv[1:]
+assignor, *wishes, bootstrap, topic, group = sys.argv[1:]
 owned = set()
 # Whether there are records that were printed and not committed.
 uncommitted = False
@@ -32,6 +32,12 @@ def commit_if_possible():
     except KafkaException as refusal:
         if refusal.args[0].code() not in GROUP_CHANGES:
             raise
+
+
+def why(error):
+    """The name of an error. What was fatal to a member librdkafka tells by its words alone."""
+    fatal = map(KafkaError, (KafkaError.FENCED_INSTANCE_ID, KafkaError.UNRELEASED_INSTANCE_ID))
+    return next((known.name() for known in fatal if known.str() in error.str()), error.name())
 
 
 def on_assign(_consumer, partitions):
@@ -58,6 +64,7 @@ if assignor == "consumer":
     settings["group.protocol"] = "consumer"
 else:
     settings.update({"partition.assignment.strategy": assignor, "session.timeout.ms": 6000, "heartbeat.interval.ms": 500})
+settings.update(wish.split("=", 1) for wish in wishes)
 consumer = Consumer(settings)
 # Closed after an error as well. An interpreter that exits destroys the consumer without, and librdkafka then waits for ever
 # for the program's answer to a rebalance that has just come.
@@ -71,7 +78,15 @@ try:
                 raise KafkaException(record.error())
             print_record(record.partition(), record.offset(), record.key(), record.value())
             uncommitted = True
-        if uncommitted:
+        if uncommitted and is_asked_to_stall():
+            stall()
+            commit()
+        elif uncommitted:
             commit_if_possible()
+except KafkaException as refusal:
+    # Nothing of it can be committed any more.
+    uncommitted = False
+    print("refused", why(refusal.args[0]), flush=True)
+    raise
 finally:
     consumer.close()

@@ -28,13 +28,13 @@ impl ClassicGroup {
             generation: self.generation,
             protocol: self.protocol.clone().unwrap_or_default(),
             rebalance: false,
-            members: self.members.values().map(member).collect(),
+            members: self.in_order().map(member).collect(),
         })
     }
 
     /// The group ends: members that wait are told to join again.
     pub fn dissolve(&self, effects: &mut Effects<Answer>) {
-        for member in self.members.values() {
+        for member in self.in_order() {
             if let Some(ticket) = member.join {
                 let answer = JoinAnswer::refusal(&member.id, ErrorCode::RebalanceInProgress);
                 effects.answer(ticket, Answer::Join(answer));

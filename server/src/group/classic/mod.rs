@@ -15,7 +15,7 @@ mod member;
 mod rebalance;
 mod requests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use wire::error::ErrorCode;
@@ -26,6 +26,7 @@ use wire::{Message, Reader};
 use self::member::Member;
 use super::answers::{Answer, Description, JoinAnswer, JoinedMember};
 use super::records;
+use crate::hash::Hasher;
 use crate::state_machine::{Effects, LogRecord, Now};
 
 /// The protocol type of consumers: the only one whose metadata the broker looks into, for the topics subscribed to.
@@ -43,7 +44,8 @@ pub struct ClassicGroup {
     protocol_type: Option<String>,
     protocol: Option<String>,
     leader: Option<String>,
-    members: BTreeMap<String, Member>,
+    /// By id. Heartbeats are many, and each looks its member up.
+    members: HashMap<String, Member, Hasher>,
     /// Static members by instance id.
     instances: BTreeMap<String, String>,
     /// Members that were given an id and have not joined with it, with the end of their patience.
@@ -111,7 +113,7 @@ impl ClassicGroup {
             protocol_type: None,
             protocol: None,
             leader: None,
-            members: BTreeMap::new(),
+            members: HashMap::default(),
             instances: BTreeMap::new(),
             pending: BTreeMap::new(),
             joining: 0,
@@ -228,13 +230,13 @@ impl ClassicGroup {
             state: self.state(),
             protocol_type: self.protocol_type().to_owned(),
             protocol: protocol.unwrap_or_default().to_owned(),
-            members: self.members.values().map(|member| member.described(member.metadata(protocol))).collect(),
+            members: self.in_order().map(|member| member.described(member.metadata(protocol))).collect(),
         }
     }
 
     /// The record that describes the group as it is.
     fn record(&self) -> LogRecord {
-        let members = self.members.values().map(|member| records::Member {
+        let members = self.in_order().map(|member| records::Member {
             id: &member.id,
             instance_id: member.instance_id.as_deref(),
             client_id: &member.client_id,
@@ -303,7 +305,7 @@ impl ClassicGroup {
             }
         }
         if self.leader.as_deref() == Some(id) {
-            self.leader = self.members.keys().next().cloned();
+            self.leader = self.members.keys().min().cloned();
         }
         if let Some(deadline_ms) = self.pending.remove(id) {
             self.looks.remove(&(deadline_ms, id.to_owned()));
@@ -341,6 +343,13 @@ impl ClassicGroup {
         votes.into_iter().find(|(_, count)| *count == most).map(|(name, _)| name.to_owned())
     }
 
+    /// The members in the order of their ids: wherever something that is told or written follows from the order.
+    fn in_order(&self) -> impl Iterator<Item = &Member> {
+        let mut members: Vec<&Member> = self.members.values().collect();
+        members.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        members.into_iter()
+    }
+
     fn is_leader(&self, id: &str) -> bool {
         self.leader.as_deref() == Some(id)
     }
@@ -354,7 +363,7 @@ impl ClassicGroup {
     }
 
     fn joined_members(&self) -> Vec<JoinedMember> {
-        self.members.values().map(|member| member.joined(self.protocol.as_deref())).collect()
+        self.in_order().map(|member| member.joined(self.protocol.as_deref())).collect()
     }
 
     /// What a member is told about the generation that there is.

@@ -122,7 +122,7 @@ impl ClassicGroup {
 
     /// Ends the joining: begins the next generation with those who have joined.
     fn complete_join(&mut self, now: Now, effects: &mut Effects<Answer>) {
-        let missing = self.members.values().filter(|member| member.join.is_none() && member.instance_id.is_none());
+        let missing = self.in_order().filter(|member| member.join.is_none() && member.instance_id.is_none());
         let missing: Vec<String> = missing.map(|member| member.id.clone()).collect();
         for id in missing {
             self.remove(&id);
@@ -145,7 +145,7 @@ impl ClassicGroup {
         self.protocol = self.select_protocol();
         self.subscribed = self.compute_subscribed();
         self.enter(State::Completing, now);
-        let ids: Vec<String> = self.members.keys().cloned().collect();
+        let ids: Vec<String> = self.in_order().map(|member| member.id.clone()).collect();
         for id in ids {
             let members = if self.is_leader(&id) { self.joined_members() } else { Vec::new() };
             let answer = self.generation_for(&id, members);
@@ -165,13 +165,13 @@ impl ClassicGroup {
         if self.leader.as_ref().is_some_and(has_joined) {
             return true;
         }
-        match self.members.values().find(|member| member.join.is_some()) {
-            Some(member) => {
-                self.leader = Some(member.id.clone());
-                true
-            }
-            None => false,
+        let first =
+            self.members.values().filter(|member| member.join.is_some()).map(|member| &member.id).min().cloned();
+        if let Some(id) = first {
+            self.leader = Some(id);
+            return true;
         }
+        false
     }
 
     pub(super) fn answer_join(&mut self, id: &str, answer: JoinAnswer, effects: &mut Effects<Answer>) {

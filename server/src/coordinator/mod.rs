@@ -17,7 +17,7 @@ mod log;
 mod topics;
 
 pub use driver::{Coordinator, NotEnded, Unavailable};
-pub use topics::{LogTopic, ensure, partition_of};
+pub use topics::{LogTopic, ensure, partition_among, partition_of};
 
 #[cfg(test)]
 mod tests;

@@ -85,7 +85,13 @@ async fn create(core0: Shard, topic: LogTopic) -> Result<(), ErrorCode> {
 /// where the topic does not exist.
 #[must_use]
 pub fn partition_of(id: &str, topic: LogTopic, image: &Image) -> Option<i32> {
-    let count = i32::try_from(image.topic(topic.name())?.partitions.len()).ok()?;
+    partition_among(id, image.topic(topic.name())?.partitions.len())
+}
+
+/// As [`partition_of`], for a topic of that many partitions.
+#[must_use]
+pub fn partition_among(id: &str, count: usize) -> Option<i32> {
+    let count = i32::try_from(count).ok()?;
     let hash = id.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
     hash.checked_abs().unwrap_or(0).checked_rem(count)
 }

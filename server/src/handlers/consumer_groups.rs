@@ -36,10 +36,10 @@ pub async fn handle_heartbeat(shard: Shard, request: Request) -> Result<Reply, R
     let asked: ConsumerGroupHeartbeatRequest<'_> = request.decode()?;
     let outcome = if is_served(&shard.image()) {
         let new_member = random_uuid(|| shard.reactor().random());
-        let (own, client_host) = (request.clone(), shown_host(request.peer.ip()));
-        let answer = ask(&shard, asked.group_id, move |groups, now, ticket, effects| {
-            let caller = caller(&own, &client_host, &new_member);
-            groups.consumer_heartbeat(&again(&own), &caller, (now, ticket), effects);
+        let client_host = shown_host(request.peer.ip());
+        let answer = ask(&shard, asked.group_id, &request, move |own, groups, now, ticket, effects| {
+            let caller = caller(own, &client_host, &new_member);
+            groups.consumer_heartbeat(&again(own), &caller, (now, ticket), effects);
         });
         match answer.await {
             Ok(Answer::ConsumerHeartbeat(outcome)) => outcome,
@@ -70,9 +70,8 @@ pub async fn handle_describe(shard: Shard, request: Request) -> Result<Reply, Re
             // Kafka gives no reason here.
             Err(Refusal { code: ErrorCode::InvalidGroupId, message: String::new() })
         } else {
-            let own = request.clone();
-            let answer = ask(&shard, group_id, move |groups, _, ticket, effects| {
-                let asked: ConsumerGroupDescribeRequest<'_> = again(&own);
+            let answer = ask(&shard, group_id, &request, move |own, groups, _, ticket, effects| {
+                let asked: ConsumerGroupDescribeRequest<'_> = again(own);
                 groups.describe_consumer(asked.group_ids[number], ticket, effects);
             });
             match answer.await {

@@ -31,9 +31,8 @@ pub async fn handle_describe(shard: Shard, request: Request) -> Result<Reply, Re
     let asked: DescribeGroupsRequest<'_> = request.decode()?;
     let mut found: Vec<Result<Description, ErrorCode>> = Vec::with_capacity(asked.groups.len());
     for (number, group) in asked.groups.iter().enumerate() {
-        let own = request.clone();
-        let answer = ask(&shard, group, move |groups, _, ticket, effects| {
-            let asked: DescribeGroupsRequest<'_> = again(&own);
+        let answer = ask(&shard, group, &request, move |own, groups, _, ticket, effects| {
+            let asked: DescribeGroupsRequest<'_> = again(own);
             groups.describe(asked.groups[number], own.version, ticket, effects);
         });
         found.push(match answer.await {
@@ -132,9 +131,8 @@ pub async fn handle_delete(shard: Shard, request: Request) -> Result<Reply, Requ
     let mut seen = HashSet::new();
     let mut results = Vec::new();
     for (number, group_id) in asked.groups_names.iter().enumerate().filter(|(_, id)| seen.insert(**id)) {
-        let own = request.clone();
-        let answer = ask(&shard, group_id, move |groups, _, ticket, effects| {
-            let asked: DeleteGroupsRequest<'_> = again(&own);
+        let answer = ask(&shard, group_id, &request, move |own, groups, _, ticket, effects| {
+            let asked: DeleteGroupsRequest<'_> = again(own);
             groups.delete(asked.groups_names[number], ticket, effects);
         });
         let outcome = match answer.await {

@@ -8,21 +8,21 @@ use wire::Message;
 use wire::error::ErrorCode;
 
 use crate::api::Request;
-use crate::coordinator::{LogTopic, partition_of};
+use crate::coordinator::{LogTopic, partition_among};
 use crate::group::answers::Answer;
 use crate::group::{Caller, Groups};
 use crate::services::Services;
 use crate::shard::Shard;
 use crate::state_machine::{Effects, Now, Ticket};
 
-/// Asks the coordinator of a group, on the core that owns it. The answer is the one that `operation` gives to its ticket,
-/// at once or later, and what it stands on is durable.
-pub(super) async fn ask<F>(shard: &Shard, group_id: &str, operation: F) -> Result<Answer, ErrorCode>
+/// Asks the coordinator of a group, on the core that owns it. The answer is the one that `operation`, which is given the
+/// request once more, gives to its ticket, at once or later, and what it stands on is durable.
+pub(super) async fn ask<F>(shard: &Shard, group_id: &str, request: &Request, operation: F) -> Result<Answer, ErrorCode>
 where
-    F: FnOnce(&mut Groups, Now, Ticket, &mut Effects<Answer>) + Send + 'static,
+    F: FnOnce(&Request, &mut Groups, Now, Ticket, &mut Effects<Answer>) + Send + 'static,
 {
     let nothing = |_, _| std::future::ready(Ok(None));
-    ask_after(shard, group_id, nothing, operation).await
+    ask_after(shard, group_id, request, nothing, operation).await
 }
 
 /// Like [`ask`], for an operation that is part of a transaction: `admit` comes first, on the core that owns the group, and
@@ -30,24 +30,42 @@ where
 pub(super) async fn ask_after<A, Fut, F>(
     shard: &Shard,
     group_id: &str,
+    request: &Request,
     admit: A,
     operation: F,
 ) -> Result<Answer, ErrorCode>
 where
     A: FnOnce(Shard, Owner) -> Fut + Send + 'static,
     Fut: Future<Output = Result<Option<TransactionGuard>, ErrorCode>> + 'static,
-    F: FnOnce(&mut Groups, Now, Ticket, &mut Effects<Answer>) + Send + 'static,
+    F: FnOnce(&Request, &mut Groups, Now, Ticket, &mut Effects<Answer>) + Send + 'static,
 {
     let place = owner(shard, group_id)?;
-    let run = move |owner: Shard| async move {
-        let guard = admit(owner.clone(), place).await?;
-        let groups = Services::of(&owner).groups().clone();
-        groups.run_guarded(&owner, place.partition, guard, operation).await.map_err(|unavailable| unavailable.code())
-    };
-    match place.core == shard.core() {
-        true => run(shard.clone()).await,
-        false => shard.run_on(place.core, run).await,
+    if place.core == shard.core() {
+        return run(shard, place, request, admit, operation).await;
     }
+    let request = request.clone();
+    shard.run_on(place.core, move |owner| async move { run(&owner, place, &request, admit, operation).await }).await
+}
+
+/// On the core that owns the group.
+async fn run<A, Fut, F>(
+    owner: &Shard,
+    place: Owner,
+    request: &Request,
+    admit: A,
+    operation: F,
+) -> Result<Answer, ErrorCode>
+where
+    A: FnOnce(Shard, Owner) -> Fut,
+    Fut: Future<Output = Result<Option<TransactionGuard>, ErrorCode>>,
+    F: FnOnce(&Request, &mut Groups, Now, Ticket, &mut Effects<Answer>),
+{
+    let guard = admit(owner.clone(), place).await?;
+    let groups = Services::of(owner).groups().clone();
+    let operation = |groups: &mut Groups, now: Now, ticket: Ticket, effects: &mut Effects<Answer>| {
+        operation(request, groups, now, ticket, effects);
+    };
+    groups.run_guarded(owner, place.partition, guard, operation).await.map_err(|unavailable| unavailable.code())
 }
 
 /// Who has a group.
@@ -62,14 +80,15 @@ pub(super) struct Owner {
 
 fn owner(shard: &Shard, group_id: &str) -> Result<Owner, ErrorCode> {
     let image = shard.image();
-    let owner = partition_of(group_id, LogTopic::Offsets, &image).and_then(|partition| {
-        let place = image.topic(LogTopic::Offsets.name())?.partitions.get(usize::try_from(partition).ok()?)?;
+    let owner = image.topic(LogTopic::Offsets.name()).and_then(|topic| {
+        let partition = partition_among(group_id, topic.partitions.len())?;
+        let place = topic.partitions.get(usize::try_from(partition).ok()?)?;
         Some(Owner { core: place.core, partition, slot: place.slot })
     });
     owner.ok_or(ErrorCode::NotCoordinator)
 }
 
-/// Decodes a request that has been decoded before, on another core.
+/// Decodes a request that has been decoded before, perhaps on another core.
 pub(super) fn again<'a, M: Message<'a>>(request: &'a Request) -> M {
     request.decode().expect("the same bytes have been decoded before")
 }

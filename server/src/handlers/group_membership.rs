@@ -36,10 +36,10 @@ pub async fn handle_join(shard: Shard, request: Request) -> Result<Reply, Reques
         JoinAnswer::refusal(asked.member_id, ErrorCode::InvalidGroupId)
     } else {
         let new_member = random_uuid(|| shard.reactor().random());
-        let (own, client_host) = (request.clone(), shown_host(request.peer.ip()));
-        let answer = ask(&shard, asked.group_id, move |groups, now, ticket, effects| {
-            let caller = caller(&own, &client_host, &new_member);
-            groups.join(&again(&own), &caller, (now, ticket), effects);
+        let client_host = shown_host(request.peer.ip());
+        let answer = ask(&shard, asked.group_id, &request, move |own, groups, now, ticket, effects| {
+            let caller = caller(own, &client_host, &new_member);
+            groups.join(&again(own), &caller, (now, ticket), effects);
         });
         match answer.await {
             Ok(Answer::Join(answer)) => answer,
@@ -78,9 +78,8 @@ pub async fn handle_sync(shard: Shard, request: Request) -> Result<Reply, Reques
     } else if asked.group_id.is_empty() {
         SyncAnswer::refusal(ErrorCode::InvalidGroupId)
     } else {
-        let own = request.clone();
-        let answer = ask(&shard, asked.group_id, move |groups, now, ticket, effects| {
-            groups.sync(&again(&own), (now, ticket), effects);
+        let answer = ask(&shard, asked.group_id, &request, move |own, groups, now, ticket, effects| {
+            groups.sync(&again(own), (now, ticket), effects);
         });
         match answer.await {
             Ok(Answer::Sync(answer)) => answer,
@@ -103,9 +102,8 @@ pub async fn handle_heartbeat(shard: Shard, request: Request) -> Result<Reply, R
     let error = if asked.group_id.is_empty() {
         ErrorCode::InvalidGroupId
     } else {
-        let own = request.clone();
-        let answer = ask(&shard, asked.group_id, move |groups, now, ticket, effects| {
-            groups.heartbeat(&again(&own), (now, ticket), effects);
+        let answer = ask(&shard, asked.group_id, &request, move |own, groups, now, ticket, effects| {
+            groups.heartbeat(&again(own), (now, ticket), effects);
         });
         match answer.await {
             Ok(Answer::Heartbeat(error)) => error,
@@ -124,9 +122,8 @@ pub async fn handle_leave(shard: Shard, request: Request) -> Result<Reply, Reque
     let outcomes = if asked.group_id.is_empty() {
         Err(ErrorCode::InvalidGroupId)
     } else {
-        let own = request.clone();
-        let answer = ask(&shard, asked.group_id, move |groups, now, ticket, effects| {
-            let asked: LeaveGroupRequest<'_> = again(&own);
+        let answer = ask(&shard, asked.group_id, &request, move |own, groups, now, ticket, effects| {
+            let asked: LeaveGroupRequest<'_> = again(own);
             groups.leave(asked.group_id, &self::leaving(&asked, own.version), (now, ticket), effects);
         });
         match answer.await {

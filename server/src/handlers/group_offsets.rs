@@ -64,9 +64,9 @@ pub async fn handle_commit(shard: Shard, request: Request) -> Result<Reply, Requ
     let image = shard.image().clone();
     let (offsets, mut outcomes) = check_commit(&asked, request.version, &image);
     if !offsets.is_empty() {
-        let (own, image) = (request.clone(), image.clone());
-        let answer = ask(&shard, asked.group_id, move |groups, now, ticket, effects| {
-            let asked: OffsetCommitRequest<'_> = again(&own);
+        let image = image.clone();
+        let answer = ask(&shard, asked.group_id, &request, move |own, groups, now, ticket, effects| {
+            let asked: OffsetCommitRequest<'_> = again(own);
             let (offsets, _) = check_commit(&asked, own.version, &image);
             let who = Committer {
                 group_id: asked.group_id,
@@ -106,7 +106,7 @@ pub async fn handle_txn_commit(shard: Shard, request: Request) -> Result<Reply, 
     if asked.group_id.is_empty() {
         take_outcomes(Err(ErrorCode::InvalidGroupId), &mut outcomes);
     } else if !offsets.is_empty() {
-        let (own, image) = (request.clone(), image.clone());
+        let image = image.clone();
         let writer = Writer {
             transactional_id: asked.transactional_id.into(),
             producer: Producer { id: asked.producer_id, epoch: asked.producer_epoch },
@@ -115,8 +115,8 @@ pub async fn handle_txn_commit(shard: Shard, request: Request) -> Result<Reply, 
         };
         let version = request.version;
         let admit = move |core: Shard, group: Owner| async move { admit(&core, group, &writer, version).await };
-        let answer = ask_after(&shard, asked.group_id, admit, move |groups, now, ticket, effects| {
-            let asked: TxnOffsetCommitRequest<'_> = again(&own);
+        let answer = ask_after(&shard, asked.group_id, &request, admit, move |own, groups, now, ticket, effects| {
+            let asked: TxnOffsetCommitRequest<'_> = again(own);
             let (offsets, _) = check_txn_commit(&asked, &image);
             let who = Committer {
                 group_id: asked.group_id,
@@ -170,9 +170,9 @@ pub async fn handle_fetch(shard: Shard, request: Request) -> Result<Reply, Reque
     let groups = AskedGroup::all(&asked, request.version);
     let mut answers = Vec::with_capacity(groups.len());
     for (number, group) in groups.iter().enumerate() {
-        let (own, image) = (request.clone(), image.clone());
-        let answer = ask(&shard, group.id, move |groups, _, ticket, effects| {
-            let asked: OffsetFetchRequest<'_> = again(&own);
+        let image = image.clone();
+        let answer = ask(&shard, group.id, &request, move |own, groups, _, ticket, effects| {
+            let asked: OffsetFetchRequest<'_> = again(own);
             let group = AskedGroup::all(&asked, own.version).swap_remove(number);
             let known: Option<Vec<AskedTopic<'_>>> = group.topics.as_ref().map(|topics| {
                 let named = topics.iter().filter_map(|topic| Some(AskedTopic { name: name(topic, &image)?, ..*topic }));
@@ -230,9 +230,8 @@ pub async fn handle_delete(shard: Shard, request: Request) -> Result<Reply, Requ
     let outcomes = if asked.group_id.is_empty() {
         Err(ErrorCode::InvalidGroupId)
     } else {
-        let own = request.clone();
-        let answer = ask(&shard, asked.group_id, move |groups, _, ticket, effects| {
-            let asked: OffsetDeleteRequest<'_> = again(&own);
+        let answer = ask(&shard, asked.group_id, &request, move |own, groups, _, ticket, effects| {
+            let asked: OffsetDeleteRequest<'_> = again(own);
             let known: Vec<(&str, i32)> = known_partitions(&asked, &image).into_iter().flatten().collect();
             groups.delete_offsets(asked.group_id, &known, ticket, effects);
         });
@@ -314,7 +313,8 @@ fn check_commit<'a>(
     version: i16,
     image: &'a Image,
 ) -> (Vec<NewOffset<'a>>, Vec<ErrorCode>) {
-    let (mut offsets, mut outcomes) = (Vec::new(), Vec::new());
+    let count = asked.topics.iter().map(|topic| topic.partitions.len()).sum();
+    let (mut offsets, mut outcomes) = (Vec::with_capacity(count), Vec::with_capacity(count));
     for topic in &asked.topics {
         let (known, unknown) = match version >= IDS_FROM {
             true => (image.topic_by_id(&topic.topic_id), ErrorCode::UnknownTopicId),

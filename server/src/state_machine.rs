@@ -34,12 +34,94 @@ pub struct LogRecord {
 /// A key or a value of a record seldom has more bytes: memory that is as large at first need not grow.
 pub const RECORD_PART_BYTES: usize = 128;
 
+/// What a record takes in a batch beside key and value, at most, in bytes: lengths, deltas and attributes.
+const RECORD_OVERHEAD_BYTES: usize = 23;
+
 impl LogRecord {
     /// No less than the bytes that it takes in a batch.
     #[must_use]
     pub fn bytes_bound(&self) -> usize {
-        // Lengths, deltas and attributes are at most 23 bytes.
-        23 + self.key.len() + self.value.as_ref().map_or(0, Vec::len)
+        RECORD_OVERHEAD_BYTES + self.key.len() + self.value.as_ref().map_or(0, Vec::len)
+    }
+}
+
+/// Records for the coordinator's log, in order. Their bytes lie one behind the other: a commit of offsets writes a small
+/// record for each partition, which would be two allocations each.
+#[derive(Debug, Clone, Default)]
+pub struct Records {
+    bytes: Vec<u8>,
+    ends: Vec<Ends>,
+}
+
+/// Where a record's key and value end in the bytes of all.
+#[derive(Debug, Clone, Copy)]
+struct Ends {
+    key: usize,
+    value: Option<usize>,
+}
+
+impl Records {
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// True when there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Adds a record.
+    pub fn push(&mut self, record: &LogRecord) {
+        self.bytes.extend_from_slice(&record.key);
+        let key = self.bytes.len();
+        let value = record.value.as_ref().map(|value| {
+            self.bytes.extend_from_slice(value);
+            self.bytes.len()
+        });
+        self.ends.push(Ends { key, value });
+    }
+
+    /// Adds a record with the key and the value that are appended to the bytes given.
+    pub fn push_with(&mut self, key: impl FnOnce(&mut Vec<u8>), value: impl FnOnce(&mut Vec<u8>)) {
+        key(&mut self.bytes);
+        let key = self.bytes.len();
+        value(&mut self.bytes);
+        self.ends.push(Ends { key, value: Some(self.bytes.len()) });
+    }
+
+    /// Takes back all but the first `len`.
+    pub fn truncate(&mut self, len: usize) {
+        self.bytes.truncate(self.end_of(len));
+        self.ends.truncate(len);
+    }
+
+    /// No less than the bytes that those behind the first `len` take in a batch.
+    #[must_use]
+    pub fn bytes_bound_behind(&self, len: usize) -> usize {
+        (self.len() - len) * RECORD_OVERHEAD_BYTES + self.bytes.len() - self.end_of(len)
+    }
+
+    /// The records as keys and values, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        let mut from = 0;
+        self.ends.iter().map(move |&Ends { key, value }| {
+            let start = std::mem::replace(&mut from, value.unwrap_or(key));
+            (&self.bytes[start..key], value.map(|end| &self.bytes[key..end]))
+        })
+    }
+
+    /// Bytes of memory behind them.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.bytes.capacity() + self.ends.capacity() * size_of::<Ends>()
+    }
+
+    /// Where the first `len` end.
+    fn end_of(&self, len: usize) -> usize {
+        self.ends[..len].last().map_or(0, |ends| ends.value.unwrap_or(ends.key))
     }
 }
 
@@ -71,7 +153,7 @@ pub struct ProducerEpoch {
 #[derive(Debug)]
 pub struct Effects<A> {
     /// To be appended together, in order.
-    pub records: Vec<LogRecord>,
+    pub records: Records,
     /// The transaction that the records are part of, if they are part of one. The log may refuse those, so they take effect
     /// only when it has taken them: by [`StateMachine::replay`].
     pub producer: Option<ProducerEpoch>,
@@ -81,7 +163,7 @@ pub struct Effects<A> {
 
 impl<A> Default for Effects<A> {
     fn default() -> Effects<A> {
-        Effects { records: Vec::new(), producer: None, answers: Vec::new() }
+        Effects { records: Records::default(), producer: None, answers: Vec::new() }
     }
 }
 
@@ -93,7 +175,7 @@ impl<A> Effects<A> {
 
     /// Writes a record.
     pub fn write(&mut self, record: LogRecord) {
-        self.records.push(record);
+        self.records.push(&record);
     }
 
     /// True when nothing is to happen.
@@ -142,5 +224,32 @@ impl std::error::Error for ReplayError {}
 impl From<wire::DecodeError> for ReplayError {
     fn from(error: wire::DecodeError) -> ReplayError {
         ReplayError(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_come_back_as_they_were_put_in() {
+        let said = LogRecord { key: b"one".to_vec(), value: Some(b"first".to_vec()) };
+        let taken_back = LogRecord { key: b"two".to_vec(), value: None };
+        let mut records = Records::default();
+        assert!(records.is_empty() && records.bytes_bound_behind(0) == 0);
+        records.push(&said);
+        records.push(&taken_back);
+        records.push_with(|bytes| bytes.extend_from_slice(b"three"), |bytes| bytes.extend_from_slice(b""));
+        let all: [(&[u8], Option<&[u8]>); 3] = [(b"one", Some(b"first")), (b"two", None), (b"three", Some(b""))];
+        assert_eq!(records.iter().collect::<Vec<_>>(), all);
+        assert_eq!(records.bytes_bound_behind(0), said.bytes_bound() + taken_back.bytes_bound() + 28);
+        assert_eq!(records.bytes_bound_behind(1), taken_back.bytes_bound() + 28);
+        assert_eq!(records.bytes_bound_behind(3), 0);
+        records.truncate(2);
+        assert_eq!((records.len(), records.bytes_bound_behind(1)), (2, taken_back.bytes_bound()));
+        records.push(&said);
+        assert_eq!(records.iter().last(), Some(all[0]));
+        records.truncate(0);
+        assert_eq!((records.iter().count(), records.bytes_bound_behind(0)), (0, 0));
     }
 }

@@ -18,16 +18,21 @@ use wire::error::ErrorCode;
 use super::log::{BatchMaker, Log};
 use super::topics::LogTopic;
 use crate::hash::Hasher;
+use crate::limits::KEPT_BYTES;
 use crate::shard::Shard;
-use crate::state_machine::{Effects, LogRecord, LoggedRecord, Now, ProducerEpoch, StateMachine, Ticket};
+use crate::state_machine::{Effects, LoggedRecord, Now, ProducerEpoch, Records, StateMachine, Ticket};
 
 /// One core's part of a kind of coordinator.
 pub struct Coordinator<M: StateMachine> {
     topic: LogTopic,
     new_machine: Box<dyn Fn(i32) -> M>,
     partitions: RefCell<BTreeMap<i32, Partition<M>>>,
+    /// The request that is being worked on: most are answered before anybody has to wait.
+    asking: RefCell<Option<Asking<M::Answer>>>,
     waiting: RefCell<HashMap<Ticket, Waiting<M::Answer>, Hasher>>,
     batches: RefCell<BatchMaker>,
+    /// Empty, with the memory of those written before.
+    spare_records: RefCell<Records>,
     next_ticket: Cell<u64>,
     next_load: Cell<u64>,
     /// When the alarm rings next, on the scale of [`Now::ms`].
@@ -90,8 +95,15 @@ struct Queued<A> {
 struct Transaction {
     producer: ProducerEpoch,
     guard: Option<TransactionGuard>,
-    records: Vec<LogRecord>,
+    records: Records,
     unix_ms: i64,
+}
+
+/// A request that is being worked on.
+struct Asking<A> {
+    ticket: Ticket,
+    partition: i32,
+    outcome: Option<Result<Answered<A>, Unavailable>>,
 }
 
 /// A request that waits for its answer.
@@ -135,8 +147,10 @@ impl<M: StateMachine> Coordinator<M> {
             topic,
             new_machine: Box::new(new_machine),
             partitions: RefCell::default(),
+            asking: RefCell::new(None),
             waiting: RefCell::default(),
             batches: RefCell::new(BatchMaker::new()),
+            spare_records: RefCell::default(),
             next_ticket: Cell::new(0),
             next_load: Cell::new(0),
             alarm_ms: Cell::new(i64::MAX),
@@ -181,8 +195,7 @@ impl<M: StateMachine> Coordinator<M> {
         guard: Option<TransactionGuard>,
         operation: impl FnOnce(&mut M, Now, Ticket, &mut Effects<M::Answer>),
     ) -> Result<M::Answer, Unavailable> {
-        let waiter = self.begin(shard, partition, guard, operation)?;
-        let Answered { answer, seq } = waiter.outcome().await?;
+        let Answered { answer, seq } = self.begin(shard, partition, guard, operation)?.outcome().await?;
         shard.store().wait_commit(seq).await.map_err(|_| Unavailable::Storage)?;
         Ok(answer)
     }
@@ -227,8 +240,7 @@ impl<M: StateMachine> Coordinator<M> {
         partition: i32,
         operation: impl FnOnce(&mut M, Now, Ticket, &mut Effects<M::Answer>),
     ) -> Result<(M::Answer, u64), Unavailable> {
-        let waiter = self.begin(shard, partition, None, operation)?;
-        let Answered { answer, seq } = waiter.outcome().await?;
+        let Answered { answer, seq } = self.begin(shard, partition, None, operation)?.outcome().await?;
         Ok((answer, seq))
     }
 
@@ -240,8 +252,10 @@ impl<M: StateMachine> Coordinator<M> {
         partition: i32,
         operation: impl FnOnce(&mut M, Now, Ticket, &mut Effects<M::Answer>),
     ) -> Result<Option<M::Answer>, Unavailable> {
-        let waiter = self.begin(shard, partition, None, operation)?;
-        waiter.take_outcome().map(|outcome| outcome.map(|answered| answered.answer)).transpose()
+        match self.begin(shard, partition, None, operation)? {
+            Claim::Met(outcome) => outcome.map(|answered| Some(answered.answer)),
+            Claim::Open(_) => Ok(None),
+        }
     }
 
     /// The partitions that this core has loaded.
@@ -258,22 +272,25 @@ impl<M: StateMachine> Coordinator<M> {
         number: i32,
         guard: Option<TransactionGuard>,
         operation: impl FnOnce(&mut M, Now, Ticket, &mut Effects<M::Answer>),
-    ) -> Result<Waiter<M>, Unavailable> {
+    ) -> Result<Claim<M>, Unavailable> {
         self.find(shard, number)?;
         let ticket = Ticket(self.next_ticket.get());
-        let mut effects = Effects::default();
+        let mut effects = Effects { records: self.spare_records.take(), ..Effects::default() };
         {
             let mut partitions = self.partitions.borrow_mut();
             let partition = partitions.get_mut(&number).ok_or(Unavailable::NotHere)?;
             let State::Active(machine) = &mut partition.state else { return Err(Unavailable::Loading) };
             self.next_ticket.set(ticket.0 + 1);
-            let waiting = Waiting { partition: number, outcome: None, done: Notify::new() };
-            self.waiting.borrow_mut().insert(ticket, waiting);
+            self.asking.replace(Some(Asking { ticket, partition: number, outcome: None }));
             operation(machine, now(shard), ticket, &mut effects);
         }
-        let waiter = Waiter { coordinator: self.clone(), ticket };
         self.settle(shard, number, effects, guard);
-        Ok(waiter)
+        if let Some(outcome) = self.asking.take().and_then(|asking| asking.outcome) {
+            return Ok(Claim::Met(outcome));
+        }
+        let waiting = Waiting { partition: number, outcome: None, done: Notify::new() };
+        self.waiting.borrow_mut().insert(ticket, waiting);
+        Ok(Claim::Open(Waiter { coordinator: self.clone(), ticket }))
     }
 
     /// Makes sure that a partition is the one of the newest metadata, and begins to load it if it is not.
@@ -342,11 +359,30 @@ impl<M: StateMachine> Coordinator<M> {
         if self.partitions.borrow_mut().remove(&number).is_none() {
             return;
         }
+        if let Some(asking) = &mut *self.asking.borrow_mut()
+            && asking.partition == number
+        {
+            asking.outcome.get_or_insert(Err(why));
+        }
         for waiting in self.waiting.borrow_mut().values_mut() {
             if waiting.partition == number && waiting.outcome.is_none() {
                 waiting.outcome = Some(Err(why));
                 waiting.done.notify();
             }
+        }
+    }
+
+    /// Leaves a request's outcome where it is looked for. The first one counts.
+    fn meet(&self, ticket: Ticket, outcome: Result<Answered<M::Answer>, Unavailable>) {
+        if let Some(asking) = &mut *self.asking.borrow_mut()
+            && asking.ticket == ticket
+        {
+            asking.outcome.get_or_insert(outcome);
+        } else if let Some(waiting) = self.waiting.borrow_mut().get_mut(&ticket)
+            && waiting.outcome.is_none()
+        {
+            waiting.outcome = Some(outcome);
+            waiting.done.notify();
         }
     }
 
@@ -366,7 +402,12 @@ impl<M: StateMachine> Coordinator<M> {
             if queued.batch.is_none() {
                 return self.reload(shard, number, Unavailable::TooLarge);
             }
-            queued.transaction = producer.map(|producer| Transaction { producer, guard, records, unix_ms });
+            match producer {
+                Some(producer) => queued.transaction = Some(Transaction { producer, guard, records, unix_ms }),
+                None => self.keep(records),
+            }
+        } else {
+            self.keep(records);
         }
         let has_queue = {
             let mut partitions = self.partitions.borrow_mut();
@@ -424,18 +465,22 @@ impl<M: StateMachine> Coordinator<M> {
                 }
             }
             let seq = partition.seq;
-            let answers = partition.queue.pop_front().map(|queued| queued.answers).unwrap_or_default();
+            let Some(Queued { batch, answers, .. }) = partition.queue.pop_front() else { return Appending::Done };
             drop(partitions);
-            let mut waiting = self.waiting.borrow_mut();
-            for (ticket, answer) in answers {
-                if let Some(waiting) = waiting.get_mut(&ticket).filter(|waiting| waiting.outcome.is_none()) {
-                    waiting.outcome = Some(match refused {
-                        None => Ok(Answered { answer, seq }),
-                        Some(unavailable) => Err(unavailable),
-                    });
-                    waiting.done.notify();
-                }
+            if let Some(batch) = batch {
+                self.batches.borrow_mut().keep(batch);
             }
+            for (ticket, answer) in answers {
+                self.meet(ticket, refused.map_or(Ok(Answered { answer, seq }), Err));
+            }
+        }
+    }
+
+    /// Keeps the memory of records that have been made a batch.
+    fn keep(&self, mut records: Records) {
+        if records.held_bytes() <= KEPT_BYTES {
+            records.truncate(0);
+            self.spare_records.replace(records);
         }
     }
 
@@ -543,14 +588,8 @@ impl<M: StateMachine> Partition<M> {
 
 impl Transaction {
     fn take_effect(&self, machine: &mut impl StateMachine, base_offset: i64) {
-        for (offset, record) in (base_offset..).zip(&self.records) {
-            let logged = LoggedRecord {
-                offset,
-                timestamp_ms: self.unix_ms,
-                producer: Some(self.producer),
-                key: &record.key,
-                value: record.value.as_deref(),
-            };
+        for (offset, (key, value)) in (base_offset..).zip(self.records.iter()) {
+            let logged = LoggedRecord { offset, timestamp_ms: self.unix_ms, producer: Some(self.producer), key, value };
             if let Err(error) = machine.replay(logged) {
                 error!("a record that was written a moment ago is not understood: {error}");
             }
@@ -565,7 +604,24 @@ enum Appending {
     Busy,
 }
 
-/// A request's claim to its answer. Dropped, nobody wants it any more.
+/// A request's claim to its answer.
+enum Claim<M: StateMachine> {
+    /// It has been given.
+    Met(Result<Answered<M::Answer>, Unavailable>),
+    /// It comes later.
+    Open(Waiter<M>),
+}
+
+impl<M: StateMachine> Claim<M> {
+    async fn outcome(self) -> Result<Answered<M::Answer>, Unavailable> {
+        match self {
+            Claim::Met(outcome) => outcome,
+            Claim::Open(waiter) => waiter.outcome().await,
+        }
+    }
+}
+
+/// Waits for an answer. Dropped, nobody wants it any more.
 struct Waiter<M: StateMachine> {
     coordinator: Rc<Coordinator<M>>,
     ticket: Ticket,
@@ -574,21 +630,16 @@ struct Waiter<M: StateMachine> {
 impl<M: StateMachine> Waiter<M> {
     async fn outcome(self) -> Result<Answered<M::Answer>, Unavailable> {
         loop {
-            if let Some(outcome) = self.take_outcome() {
-                return outcome;
-            }
-            let done = self.with_waiting(|waiting| waiting.done.clone());
+            let done = {
+                let mut waiting = self.coordinator.waiting.borrow_mut();
+                let waiting = waiting.get_mut(&self.ticket).expect("it stays until the waiter is dropped");
+                if let Some(outcome) = waiting.outcome.take() {
+                    return outcome;
+                }
+                waiting.done.clone()
+            };
             done.wait().await;
         }
-    }
-
-    fn take_outcome(&self) -> Option<Result<Answered<M::Answer>, Unavailable>> {
-        self.with_waiting(|waiting| waiting.outcome.take())
-    }
-
-    fn with_waiting<T>(&self, see: impl FnOnce(&mut Waiting<M::Answer>) -> T) -> T {
-        let mut waiting = self.coordinator.waiting.borrow_mut();
-        see(waiting.get_mut(&self.ticket).expect("it stays until the waiter is dropped"))
     }
 }
 

@@ -10,8 +10,8 @@ use wire::batch::{
 };
 use wire::compression::Codec;
 
-use crate::limits::DECOMPRESSED_BYTES;
-use crate::state_machine::{LogRecord, LoggedRecord, ProducerEpoch, StateMachine};
+use crate::limits::{DECOMPRESSED_BYTES, KEPT_BYTES};
+use crate::state_machine::{LoggedRecord, ProducerEpoch, Records, StateMachine};
 
 /// A partition's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,33 +95,45 @@ impl Log {
 
 /// Makes batches, one after the other in the same memory: that of the largest one so far.
 #[derive(Debug)]
-pub(super) struct BatchMaker(BatchBuilder);
+pub(super) struct BatchMaker {
+    builder: BatchBuilder,
+    /// The memory of a batch that has been appended.
+    spare: Vec<u8>,
+}
 
 impl BatchMaker {
     pub(super) fn new() -> BatchMaker {
-        BatchMaker(BatchBuilder::new(Codec::None))
+        BatchMaker { builder: BatchBuilder::new(Codec::None), spare: Vec::new() }
+    }
+
+    /// Keeps the memory of a batch that is needed no more for the next one.
+    pub(super) fn keep(&mut self, mut batch: Vec<u8>) {
+        if batch.capacity() <= KEPT_BYTES {
+            batch.clear();
+            self.spare = batch;
+        }
     }
 
     /// Records as one batch. None when the format cannot hold them.
     pub(super) fn batch(
         &mut self,
-        records: &[LogRecord],
+        records: &Records,
         producer: Option<ProducerEpoch>,
         unix_ms: i64,
     ) -> Option<Vec<u8>> {
-        let BatchMaker(builder) = self;
+        let BatchMaker { builder, spare } = self;
         builder.clear();
         match producer {
             // Kafka's coordinators count no sequences either.
             Some(ProducerEpoch { id, epoch }) => builder.producer(id, epoch, 0).transactional(true),
             None => builder.producer(NO_PRODUCER_ID, NO_PRODUCER_EPOCH, NO_SEQUENCE).transactional(false),
         };
-        for LogRecord { key, value } in records {
-            let record =
-                NewRecord { timestamp: unix_ms, key: Some(key), value: value.as_deref(), ..NewRecord::default() };
+        for (key, value) in records.iter() {
+            let record = NewRecord { timestamp: unix_ms, key: Some(key), value, ..NewRecord::default() };
             builder.push(&record).ok()?;
         }
-        let mut bytes = Vec::with_capacity(builder.uncompressed_len());
+        let mut bytes = std::mem::take(spare);
+        bytes.reserve(builder.uncompressed_len());
         builder.finish(&mut bytes).ok()?;
         Some(bytes)
     }

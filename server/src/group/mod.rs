@@ -393,7 +393,8 @@ impl Groups {
             None => return Err(ErrorCode::IllegalGeneration),
         }
         let mut outcomes = Vec::with_capacity(offsets.len());
-        let mut accepted: Vec<(&NewOffset<'_>, Offset, LogRecord)> = Vec::with_capacity(offsets.len());
+        let mut accepted: Vec<(&str, i32, Offset)> = Vec::with_capacity(offsets.len());
+        let written = effects.records.len();
         for new in offsets {
             let metadata = new.metadata.unwrap_or_default();
             if metadata.len() > self.options.metadata_max_chars
@@ -405,29 +406,27 @@ impl Groups {
             let offset = Offset {
                 offset: new.offset,
                 leader_epoch: new.leader_epoch.max(-1),
-                metadata: metadata.into(),
+                metadata: records::shared(metadata),
                 commit_unix_ms: new.commit_unix_ms.unwrap_or(now.unix_ms),
                 expire_unix_ms: who.retention_ms.map(|ms| now.unix_ms.saturating_add(ms)),
                 topic_id: new.topic_id,
             };
-            let record = records::offset(who.group_id, new.topic, new.partition, &offset);
-            accepted.push((new, offset, record));
+            records::offset(&mut effects.records, who.group_id, new.topic, new.partition, &offset);
+            accepted.push((new.topic, new.partition, offset));
             outcomes.push(ErrorCode::None);
         }
-        if accepted.iter().map(|(_, _, record)| record.bytes_bound()).sum::<usize>() > COORDINATOR_BATCH_BYTES {
+        if effects.records.bytes_bound_behind(written) > COORDINATOR_BATCH_BYTES {
+            effects.records.truncate(written);
             return Err(ErrorCode::UnknownServerError);
         }
         if accepted.is_empty() {
             return Ok(outcomes);
         }
         effects.producer = who.producer;
-        for (new, offset, record) in accepted {
-            effects.write(record);
-            // What is part of a transaction is kept when the log has it.
-            if who.producer.is_none() {
-                let group = self.simple_group(who.group_id, now.unix_ms);
-                self.offsets.put(&group, new.topic, new.partition, offset);
-            }
+        // What is part of a transaction is kept when the log has it.
+        if who.producer.is_none() {
+            let group = self.simple_group(who.group_id, now.unix_ms);
+            self.offsets.put_all(&group, accepted);
         }
         Ok(outcomes)
     }
@@ -675,7 +674,7 @@ impl StateMachine for Groups {
                 None => {}
             }
             self.note_deadline(&id);
-            bytes += effects.records[before..].iter().map(LogRecord::bytes_bound).sum::<usize>();
+            bytes += effects.records.bytes_bound_behind(before);
             if bytes > COORDINATOR_BATCH_BYTES / 2 {
                 return;
             }

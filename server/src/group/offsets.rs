@@ -35,15 +35,27 @@ struct Kept {
 impl Offsets {
     /// Keeps a committed offset.
     pub fn put(&mut self, group: &Arc<str>, topic: &str, partition: i32, offset: Offset) {
-        let kept = self.kept(offset);
-        insert(self.committed.entry(group.clone()).or_default(), topic, partition, kept);
+        self.put_all(group, [(topic, partition, offset)]);
+    }
+
+    /// Keeps committed offsets of a group, by topic and partition. Neighbours of one topic are found together.
+    pub fn put_all<'a>(&mut self, group: &Arc<str>, offsets: impl IntoIterator<Item = (&'a str, i32, Offset)>) {
+        let topics = self.committed.entry(group.clone()).or_default();
+        let mut offsets = offsets.into_iter().peekable();
+        while let Some(&(topic, ..)) = offsets.peek() {
+            let partitions = of_topic(topics, topic);
+            while let Some((_, partition, offset)) = offsets.next_if(|(next, ..)| *next == topic) {
+                partitions.insert(partition, Kept { offset, place: self.next_place });
+                self.next_place += 1;
+            }
+        }
     }
 
     /// Keeps an offset until the producer's transaction ends.
     pub fn put_pending(&mut self, producer: i64, group: &Arc<str>, topic: &str, partition: i32, offset: Offset) {
-        let kept = self.kept(offset);
-        let groups = self.pending.entry(producer).or_default();
-        insert(groups.entry(group.clone()).or_default(), topic, partition, kept);
+        let topics = self.pending.entry(producer).or_default().entry(group.clone()).or_default();
+        of_topic(topics, topic).insert(partition, Kept { offset, place: self.next_place });
+        self.next_place += 1;
         self.open.entry(group.clone()).or_default().insert(producer);
     }
 
@@ -174,19 +186,13 @@ impl Offsets {
     fn get(&self, group: &str, topic: &str, partition: i32) -> Option<&Offset> {
         Some(&self.committed.get(group)?.get(topic)?.get(&partition)?.offset)
     }
-
-    fn kept(&mut self, offset: Offset) -> Kept {
-        let place = self.next_place;
-        self.next_place += 1;
-        Kept { offset, place }
-    }
 }
 
-fn insert(topics: &mut Topics, topic: &str, partition: i32, kept: Kept) {
-    match topics.get_mut(topic) {
-        Some(partitions) => drop(partitions.insert(partition, kept)),
-        None => drop(topics.insert(topic.into(), BTreeMap::from([(partition, kept)]))),
+fn of_topic<'a>(topics: &'a mut Topics, topic: &str) -> &'a mut BTreeMap<i32, Kept> {
+    if !topics.contains_key(topic) {
+        topics.insert(topic.into(), BTreeMap::new());
     }
+    topics.get_mut(topic).expect("it is there now")
 }
 
 fn remove(topics: &mut Topics, topic: &str, partition: i32) {
@@ -195,5 +201,38 @@ fn remove(topics: &mut Topics, topic: &str, partition: i32) {
         if partitions.is_empty() {
             topics.remove(topic);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_of_several_topics_are_kept_together_and_the_last_of_a_partition_counts() {
+        let group: Arc<str> = "group".into();
+        let at = |offset| Offset {
+            offset,
+            leader_epoch: -1,
+            metadata: Arc::default(),
+            commit_unix_ms: 0,
+            expire_unix_ms: None,
+            topic_id: Uuid::ZERO,
+        };
+        let mut offsets = Offsets::default();
+        offsets.put(&group, "b", 7, at(1));
+        offsets.put_all(&group, [("a", 0, at(2)), ("a", 1, at(3)), ("b", 0, at(4)), ("a", 0, at(5)), ("b", 7, at(6))]);
+        let kept: Vec<(&str, i32, i64)> =
+            offsets.of_group("group").map(|(topic, partition, it)| (&**topic, partition, it.offset)).collect();
+        assert_eq!(kept, [("a", 0, 5), ("a", 1, 3), ("b", 0, 4), ("b", 7, 6)]);
+        // One that a transaction has pending from before is older than those, one from now is newer.
+        offsets.put_pending(1, &group, "b", 0, at(8));
+        offsets.put_all(&group, [("b", 0, at(9)), ("b", 7, at(11))]);
+        offsets.put_pending(1, &group, "b", 7, at(10));
+        offsets.end(1, true);
+        let offset = |partition| offsets.fetch("group", "b", Uuid::ZERO, partition, true).offset;
+        assert_eq!((offset(0), offset(7)), (9, 10));
+        offsets.put_all(&group, []);
+        assert_eq!(offsets.of_group("group").count(), 4);
     }
 }

@@ -9,7 +9,7 @@ use wire::records::{GroupMetadataKey, GroupMetadataValue, OffsetCommitKey, Offse
 use wire::{Message, Reader, Uuid};
 
 use super::consumer::Record;
-use crate::state_machine::{LogRecord, LoggedRecord, RECORD_PART_BYTES, ReplayError};
+use crate::state_machine::{LogRecord, LoggedRecord, RECORD_PART_BYTES, Records, ReplayError};
 
 /// The type of offsets before Kafka 0.9, in the form of [`OffsetCommitKey`].
 const LEGACY_OFFSET: i16 = 0;
@@ -75,7 +75,7 @@ impl From<OffsetCommitValue<'_>> for Offset {
         Offset {
             offset: value.offset,
             leader_epoch: value.leader_epoch,
-            metadata: value.metadata.into(),
+            metadata: shared(value.metadata),
             commit_unix_ms: value.commit_timestamp,
             expire_unix_ms: (value.expire_timestamp != -1).then_some(value.expire_timestamp),
             topic_id: value.topic_id,
@@ -123,9 +123,14 @@ pub struct Member<'a> {
     pub assignment: Arc<[u8]>,
 }
 
-/// The record of an offset.
+/// A text that is kept. Most clients say nothing with an offset, and all of that is the same memory.
 #[must_use]
-pub fn offset(group: &str, topic: &str, partition: i32, offset: &Offset) -> LogRecord {
+pub fn shared(text: &str) -> Arc<str> {
+    if text.is_empty() { Arc::default() } else { text.into() }
+}
+
+/// Writes the record of an offset.
+pub fn offset(into: &mut Records, group: &str, topic: &str, partition: i32, offset: &Offset) {
     let version = if offset.expire_unix_ms.is_some() { EXPIRING_OFFSET_VERSION } else { OFFSET_VERSION };
     let value = OffsetCommitValue {
         offset: offset.offset,
@@ -135,7 +140,10 @@ pub fn offset(group: &str, topic: &str, partition: i32, offset: &Offset) -> LogR
         expire_timestamp: offset.expire_unix_ms.unwrap_or(-1),
         topic_id: offset.topic_id,
     };
-    LogRecord { key: key(&OffsetCommitKey { group, topic, partition }), value: Some(versioned(&value, version)) }
+    into.push_with(
+        |bytes| append_key(bytes, &OffsetCommitKey { group, topic, partition }),
+        |bytes| append_versioned(bytes, &value, version),
+    );
 }
 
 /// The record that takes an offset back.
@@ -177,18 +185,26 @@ pub fn no_group(group: &str) -> LogRecord {
 /// A key: the type of the record, and what it is about.
 pub fn key<'a, M: Message<'a>>(key: &M) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(RECORD_PART_BYTES);
-    bytes.extend_from_slice(&M::API_KEY.to_be_bytes());
-    // Texts that came in a request, or were checked, are as long as a record's may be.
-    key.encode(&mut bytes, 0).expect("a key has one form");
+    append_key(&mut bytes, key);
     bytes
 }
 
 /// A value: its version, and what is said.
 pub fn versioned<'a>(value: &impl Message<'a>, version: i16) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(RECORD_PART_BYTES);
-    bytes.extend_from_slice(&version.to_be_bytes());
-    value.encode(&mut bytes, version).expect("the version has all fields that are set");
+    append_versioned(&mut bytes, value, version);
     bytes
+}
+
+fn append_key<'a, M: Message<'a>>(bytes: &mut Vec<u8>, key: &M) {
+    bytes.extend_from_slice(&M::API_KEY.to_be_bytes());
+    // Texts that came in a request, or were checked, are as long as a record's may be.
+    key.encode(bytes, 0).expect("a key has one form");
+}
+
+fn append_versioned<'a>(bytes: &mut Vec<u8>, value: &impl Message<'a>, version: i16) {
+    bytes.extend_from_slice(&version.to_be_bytes());
+    value.encode(bytes, version).expect("the version has all fields that are set");
 }
 
 /// Reads a value in the version that it says.
@@ -207,6 +223,13 @@ mod tests {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
+    fn written(committed: &Offset) -> LogRecord {
+        let mut records = Records::default();
+        offset(&mut records, "group", "topic", 5, committed);
+        let (key, value) = records.iter().next().unwrap();
+        LogRecord { key: key.to_vec(), value: value.map(<[u8]>::to_vec) }
+    }
+
     fn logged(record: &LogRecord) -> LoggedRecord<'_> {
         LoggedRecord { offset: 0, timestamp_ms: 0, producer: None, key: &record.key, value: record.value.as_deref() }
     }
@@ -221,14 +244,14 @@ mod tests {
             expire_unix_ms: None,
             topic_id: Uuid([3; 16]),
         };
-        let record = offset("group", "topic", 5, &committed);
+        let record = written(&committed);
         assert_eq!(hex(&record.key), "0001000567726f75700005746f70696300000005");
         let GroupRecord::Offset(key, Some(value)) = GroupRecord::parse(&logged(&record)).unwrap() else { panic!() };
         assert_eq!((key.group, key.topic, key.partition), ("group", "topic", 5));
         assert_eq!(Offset::from(value), committed);
         // One that expires has an older form, without the epoch and the id.
         committed.expire_unix_ms = Some(9);
-        let record = offset("group", "topic", 5, &committed);
+        let record = written(&committed);
         assert_eq!(record.value.as_ref().unwrap()[..2], [0, 1]);
         let GroupRecord::Offset(_, Some(value)) = GroupRecord::parse(&logged(&record)).unwrap() else { panic!() };
         (committed.leader_epoch, committed.topic_id) = (-1, Uuid::ZERO);

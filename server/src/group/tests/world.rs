@@ -357,15 +357,17 @@ impl World {
     fn with_effects(&mut self, work: impl FnOnce(&mut Groups, &mut Effects<Answer>)) {
         let mut effects = Effects::default();
         work(&mut self.groups, &mut effects);
-        let bytes: usize = effects.records.iter().map(LogRecord::bytes_bound).sum();
-        assert!(bytes <= crate::limits::COORDINATOR_BATCH_BYTES);
+        assert!(effects.records.bytes_bound_behind(0) <= crate::limits::COORDINATOR_BATCH_BYTES);
+        let records = effects.records.iter();
+        let records: Vec<LogRecord> =
+            records.map(|(key, value)| LogRecord { key: key.to_vec(), value: value.map(<[u8]>::to_vec) }).collect();
         let unix_ms = self.now.unix_ms;
-        if effects.records.contains(&crate::group::records::no_group("group")) {
+        if records.contains(&crate::group::records::no_group("group")) {
             // The next one begins anew.
             self.newest_generation = 0;
         }
         if let Some(producer) = effects.producer {
-            for LogRecord { key, value } in &effects.records {
+            for LogRecord { key, value } in &records {
                 let record = LoggedRecord {
                     offset: 0,
                     timestamp_ms: unix_ms,
@@ -376,7 +378,7 @@ impl World {
                 self.groups.replay(record).unwrap();
             }
         }
-        self.log.extend(effects.records.into_iter().map(|record| Entry::Record(record, effects.producer, unix_ms)));
+        self.log.extend(records.into_iter().map(|record| Entry::Record(record, effects.producer, unix_ms)));
         for (ticket, answer) in effects.answers {
             if let Answer::Join(answer) = &answer
                 && answer.error == ErrorCode::None

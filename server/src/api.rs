@@ -186,13 +186,16 @@ impl Request {
 
     /// Encodes an answer, with length and header in front.
     pub fn reply<'a>(&self, message: &impl Message<'a>) -> Result<Reply, RequestError> {
-        let mut head = Vec::new();
+        let mut head = Vec::with_capacity(REPLY_BYTES);
         begin_response(&mut head, self.api, self.version, self.correlation_id);
         message.encode(&mut head, self.version)?;
         end_response(&mut head, 0)?;
         Ok(head.into())
     }
 }
+
+/// Most answers of the APIs that are tasks have fewer bytes: memory that is as large at first need not grow.
+const REPLY_BYTES: usize = 256;
 
 /// Appends the room for a response's length, and its header. [`end_response`] fills in the length.
 pub fn begin_response(out: &mut Vec<u8>, api: ApiKey, version: i16, correlation_id: i32) {

@@ -18,6 +18,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 
 use engine::io::Socket;
 use engine::reactor::Notify;
@@ -391,27 +392,46 @@ impl Connection {
             Handler::Produce => return produce::begin(self, &header, frame, body, frames),
             Handler::Fetch if self.0.fetches.get() >= FETCHES_IN_FLIGHT => return Ok(Step::Later),
             Handler::Fetch => fetch::begin(self, &header, frame, body)?,
-            Handler::Task(handler) => self.begin_task(handler, &header, body, frames, self.0.shard.core()),
-            Handler::Controller(handler) => self.begin_task(handler, &header, body, frames, 0),
+            Handler::Task(handler) => self.begin_task(handler, &header, body, frames, self.0.shard.core())?,
+            Handler::Controller(handler) => self.begin_task(handler, &header, body, frames, 0)?,
         }
         Ok(Step::Done)
     }
 
-    /// Runs a handler as a task on `core`.
-    fn begin_task(&self, handler: HandlerFn, header: &RequestHeader<'_>, body: usize, frames: &Frames, core: usize) {
+    /// Runs a handler on `core`: as a task, unless it is done at once.
+    fn begin_task(
+        &self,
+        handler: HandlerFn,
+        header: &RequestHeader<'_>,
+        body: usize,
+        frames: &Frames,
+        core: usize,
+    ) -> Result<(), RequestError> {
         let (frame, kept_bytes) = frames.share();
         let request = Request::new(frame, header, body, self.0.peer, self.0.listener);
-        let ticket = self.respond_later(kept_bytes);
-        let connection = self.clone();
         let shard = self.0.shard.clone();
-        self.0.shard.reactor().spawn(async move {
-            let reply = if core == shard.core() {
-                handler(shard, request).await
-            } else {
-                shard.run_on(core, move |shard| handler(shard, request)).await
-            };
-            connection.complete(ticket, kept_bytes, 0, reply);
-        });
+        let connection = self.clone();
+        if core != shard.core() {
+            let ticket = self.respond_later(kept_bytes);
+            self.0.shard.reactor().spawn(async move {
+                let reply = shard.run_on(core, move |shard| handler(shard, request)).await;
+                connection.complete(ticket, kept_bytes, 0, reply);
+            });
+            return Ok(());
+        }
+        let mut work = handler(shard, request);
+        // Whoever waits is polled again as a task, and is woken as one then.
+        match work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(reply) => self.respond_whole(reply?),
+            Poll::Pending => {
+                let ticket = self.respond_later(kept_bytes);
+                self.0.shard.reactor().spawn(async move {
+                    let reply = work.await;
+                    connection.complete(ticket, kept_bytes, 0, reply);
+                });
+            }
+        }
+        Ok(())
     }
 
     async fn write(&self) {

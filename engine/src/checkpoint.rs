@@ -2,8 +2,8 @@
 //! completes segments that have been rolled.
 //!
 //! It works through the partitions in rounds. A round copies what fits from memory into one chunk and writes the pieces, a
-//! few at once: the commits of appends share the disk with them. Once an append waits for the checkpoint it writes all at
-//! once. After some rounds all their files are synced at once: the file system turns these syncs into few commits of its
+//! few at once: the commits of appends share the disk with them. When appends wait for the checkpoint, or soon will, it
+//! writes all at once. After some rounds all their files are synced at once: the file system turns these syncs into few commits of its
 //! own, and the commits of appends wait for few flushes that are not theirs. Only
 //! whole blocks go to a growing segment; the rest is carried, written again into a newer journal group, so that the
 //! journal always holds every partition's newest end, and a durable block of a segment is never written again.
@@ -145,7 +145,7 @@ impl Store {
             for start in (0..bytes.len()).step_by(CHECKPOINT_BYTES) {
                 let part = bytes.part(start, bytes.len().min(start + CHECKPOINT_BYTES));
                 // A commit that comes now finds no more than this before it in the disk's queue.
-                if bytes_at_once + part.len() > CHECKPOINT_BYTES && !self.state().is_waited_for() {
+                if bytes_at_once + part.len() > CHECKPOINT_BYTES && !self.is_urgent() {
                     all(std::mem::take(&mut writes)).await?;
                     bytes_at_once = 0;
                 }
@@ -155,6 +155,11 @@ impl Store {
             }
         }
         all(writes).await
+    }
+
+    /// Appends wait for what the checkpoint frees, or will soon.
+    fn is_urgent(&self) -> bool {
+        self.shared.journal.is_nearly_short() || !self.state().capacity_waiters.is_empty()
     }
 
     /// Makes durable what was written, and takes note of it.
@@ -318,11 +323,6 @@ const ROUNDS_PER_SYNC: usize = 16;
 const MEMORY_PAUSE_NS: u64 = 1_000_000;
 
 impl State {
-    /// An append waits for what a checkpoint frees.
-    fn is_waited_for(&self) -> bool {
-        !self.capacity_waiters.is_empty()
-    }
-
     /// The partitions to flush: those with bytes in journal groups at or below `flush_to`, and those with a rolled
     /// segment. They stay off the direct path until [`State::end_flush`].
     fn start_flush(&mut self, flush_to: Option<u64>) -> Vec<Slot> {

@@ -117,6 +117,12 @@ impl JournalFiles {
         files.full.len() + 1 >= self.max_files && files.free.is_empty()
     }
 
+    /// True when less than half a file is left until it is short.
+    pub(crate) fn is_nearly_short(&self) -> bool {
+        let files = self.files.borrow();
+        files.full.len() + 2 >= self.max_files && files.pos > self.file_bytes / 2
+    }
+
     fn try_place(&self, seq: u64, len: u64) -> Option<Place> {
         let files = &mut *self.files.borrow_mut();
         if files.pos + len > self.file_bytes {

@@ -38,7 +38,7 @@ pub const PACE_NS: u64 = 100_000;
 /// per commit.
 pub const PACE_BYTES: u64 = 64 << 10;
 
-/// Bytes that a checkpoint writes at once while no append waits for it: what the write of a commit may find before it in the
+/// Bytes that a checkpoint writes at once while it is in no hurry: what the write of a commit may find before it in the
 /// disk's queue, a fraction of a millisecond. With fewer a checkpoint cannot keep up with the journal.
 pub const CHECKPOINT_BYTES: usize = 512 << 10;
 

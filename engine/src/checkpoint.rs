@@ -270,8 +270,6 @@ impl Store {
         loop {
             let (complete, newest) = {
                 let mut state = self.state_mut();
-                // Others rely on it: files are removed or used again. So it is on the disk in either class.
-                state.must_sync = true;
                 while next < slots.len() && state.carry(slots[next]) {
                     next += 1;
                 }
@@ -280,8 +278,9 @@ impl Store {
             };
             self.shared.work.notify();
             if complete {
-                // Of the commits before it none can be missing.
-                return Ok(self.wait_commit(newest).await?);
+                self.wait_commit(newest).await?;
+                // Others rely on it: files are removed or used again. So it is on the disk in either class.
+                return self.sync_committed().await;
             }
             self.make_memory(oldest_needed.is_some()).await?;
         }

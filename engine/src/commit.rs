@@ -6,8 +6,10 @@
 //! ([`Limits::second_commit_bytes`](crate::limits::Limits::second_commit_bytes)): the disk is not idle while the answers of
 //! one are on their way and their clients come back. Commits end in their order, whatever the disk does.
 //!
-//! In the class `Os` the journal goes through the page cache and is not synced, unless a commit has to be: then what
-//! earlier ones have left unsynced is synced with it, after its own writes have ended.
+//! In the class `Os` the journal goes through the page cache and is not synced, unless a topic's settings say that each of its
+//! appends is: then what earlier commits have left unsynced is synced with it, after its own writes have ended. Others
+//! that need the disk's word ask for it when their commit has ended ([`Store::sync_committed`]), so that no append waits
+//! for their sync.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
@@ -237,8 +239,10 @@ impl Store {
         drop(placing);
         all(writes).await?;
         if how == WriteSync::No {
-            let files = self.unsynced_files(segments, commit.sync);
-            all(files.iter().map(|file| Box::pin(reactor.fdatasync(file)) as Task<'_>).collect()).await?;
+            self.state_mut().unsynced_segments.extend(segments);
+            if commit.sync {
+                self.sync_files().await?;
+            }
         }
         if journal.wants_file() {
             let store = self.clone();
@@ -258,17 +262,28 @@ impl Store {
         Ok(())
     }
 
-    /// Files that are to be synced after a commit's writes, in the class `Os`: none, or all that were written to and not
-    /// synced since. Recovery reads a journal up to its first gap.
-    fn unsynced_files(&self, segments: BTreeMap<(Slot, i64), File>, sync: bool) -> Vec<File> {
-        let mut state = self.state_mut();
-        state.unsynced_segments.extend(segments);
-        if !sync {
-            return Vec::new();
+    /// Syncs what commits have written and not synced, in the class `Os`: all of it, since recovery reads a journal up to its
+    /// first gap.
+    pub(crate) async fn sync_committed(&self) -> io::Result<()> {
+        if self.state().options.durability == Durability::Disk {
+            return Ok(());
         }
+        let written = self.state().durable_group;
+        // What a failed sync has not written no later one writes.
+        self.sync_files().await.inspect_err(|error| drop(self.fail(error)))?;
+        if let Some(written) = written {
+            self.state_mut().gather.note_proven(written + 1);
+        }
+        Ok(())
+    }
+
+    async fn sync_files(&self) -> io::Result<()> {
+        // Whoever finds nothing to sync must not be done before what was found by another has been synced.
+        let _turn = self.shared.syncing_turn.enter().await;
         let mut files = self.shared.journal.take_unsynced();
-        files.extend(std::mem::take(&mut state.unsynced_segments).into_values());
-        files
+        files.extend(std::mem::take(&mut self.state_mut().unsynced_segments).into_values());
+        let reactor = &self.shared.reactor;
+        all(files.iter().map(|file| Box::pin(reactor.fdatasync(file)) as Task<'_>).collect()).await
     }
 
     fn finish(&self, commit: &Commit) {

@@ -141,8 +141,9 @@ impl Gather {
 
     /// Groups below `proven` have become durable: later headers will say so.
     pub(crate) fn note_proven(&mut self, proven: u64) {
-        debug_assert!(self.proven <= proven && proven <= self.seq);
-        self.proven = proven;
+        debug_assert!(proven <= self.seq);
+        // Syncs end in another order than they begin.
+        self.proven = self.proven.max(proven);
     }
 
     /// Closes the open group and gives all closed ones to the commit, whose number is counted up.

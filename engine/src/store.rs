@@ -82,6 +82,8 @@ pub(crate) struct Shared {
     /// Taken to open, make, rename or remove files of partitions by name. A name may be another partition's as soon as
     /// its directory was renamed, so whoever uses one makes sure in its turn that the partition is still there.
     pub(crate) names_turn: Turnstile,
+    /// In the class `Os`: syncs of what commits have written.
+    pub(crate) syncing_turn: Turnstile,
     pub(crate) spares: Spares,
     /// Rings when segments have been completed, or a spare file has come.
     pub(crate) retention_wake: Notify,
@@ -203,6 +205,7 @@ impl Store {
             placing_turn: Turnstile::default(),
             checkpoint_turn: Turnstile::default(),
             names_turn: Turnstile::default(),
+            syncing_turn: Turnstile::default(),
             spares,
             retention_wake: Notify::new(),
             compaction: CompactionControl::default(),

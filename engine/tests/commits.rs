@@ -2,38 +2,48 @@
 
 mod common;
 
+use std::cell::Cell;
 use std::path::Path;
+use std::rc::Rc;
 
 use common::{DIR, Random, batch, config, empty_disk, key, reopen};
 use engine::io::sim::{Sim, SimConfig};
 use engine::limits::Limits;
 use engine::reactor::Reactor;
-use engine::{Durability, PartitionSpec};
+use engine::{Appended, Durability, PartitionSpec, Slot, Store};
 use wire::batch::BatchView;
 
 /// What every operation of the disk takes, in ns.
 const DISK_NS: u64 = 1_000_000;
 
-/// When two batches are durable, in ns after the first was appended; the second, of `second_bytes`, comes when the first
-/// is half-way to the disk.
-fn ends_of_two(second_bytes: usize) -> (u64, u64) {
+/// A disk and a machine that do one thing at a time, and a store with one partition.
+fn with_a_store<T>(durability: Durability, story: impl AsyncFnOnce(Reactor, Store, Slot) -> T) -> T {
     let disk = SimConfig { file_ns: (DISK_NS, DISK_NS), turn_ns: 1_000, ..SimConfig::default() };
     let sim = Sim::with_image(disk, &empty_disk());
     let reactor = Reactor::new(sim.io());
     reactor.block_on(async {
         let limits = Limits { second_commit_bytes: 4 << 10, direct_commit_bytes: usize::MAX, ..Limits::tiny() };
-        let (store, _) = reopen(&reactor, Path::new(DIR), Durability::Disk, &limits).await.unwrap();
+        let (store, _) = reopen(&reactor, Path::new(DIR), durability, &limits).await.unwrap();
         let spec = PartitionSpec { key: key(0), topic: "t".to_owned(), config: config() };
         let slot = store.create_partition(spec).await.unwrap();
         // What the creation leaves to do is done.
         reactor.sleep_until(reactor.now_ns() + 10 * DISK_NS).await;
+        story(reactor.clone(), store, slot).await
+    })
+}
 
+fn append(store: &Store, slot: Slot, bytes: usize) -> Appended {
+    store.append(slot, &BatchView::parse(&batch(&mut Random(1), 1, bytes)).unwrap(), 0).unwrap()
+}
+
+/// When two batches are durable, in ns after the first was appended; the second, of `second_bytes`, comes when the first
+/// is half-way to the disk.
+fn ends_of_two(second_bytes: usize) -> (u64, u64) {
+    with_a_store(Durability::Disk, async |reactor, store, slot| {
         let began_ns = reactor.now_ns();
-        let append =
-            |bytes| store.append(slot, &BatchView::parse(&batch(&mut Random(1), 1, bytes)).unwrap(), 0).unwrap();
-        let first = append(100);
+        let first = append(&store, slot, 100);
         reactor.sleep_until(began_ns + DISK_NS / 2).await;
-        let second = append(second_bytes);
+        let second = append(&store, slot, second_bytes);
         assert_eq!((second.base_offset, second.seq), (1, first.seq + 1));
         store.wait_commit(first.seq).await.unwrap();
         let first_ns = reactor.now_ns() - began_ns;
@@ -54,4 +64,37 @@ fn a_small_commit_waits_for_the_one_before_it() {
     let (first_ns, second_ns) = ends_of_two(100);
     assert!((DISK_NS..DISK_NS * 11 / 10).contains(&first_ns), "{first_ns}");
     assert!(second_ns >= 2 * DISK_NS, "{second_ns}");
+}
+
+#[test]
+fn in_the_class_os_an_append_waits_for_no_sync() {
+    with_a_store(Durability::Os, async |reactor, store, slot| {
+        let began_ns = reactor.now_ns();
+        let carried_ns = Rc::new(Cell::new(None));
+        let (clock, carrying, ended) = (reactor.clone(), store.clone(), carried_ns.clone());
+        reactor.clone().spawn(async move {
+            carrying.carry().await.unwrap();
+            ended.set(Some(clock.now_ns()));
+        });
+        let appended = append(&store, slot, 100);
+        store.wait_commit(appended.seq).await.unwrap();
+        let committed_ns = reactor.now_ns() - began_ns;
+        assert!(committed_ns < DISK_NS / 2 && carried_ns.get().is_none(), "{committed_ns}");
+        reactor.sleep_until(began_ns + 3 * DISK_NS).await;
+        assert!(carried_ns.get().unwrap() - began_ns >= DISK_NS, "what is carried is on the disk in either class");
+    });
+}
+
+#[test]
+fn a_sync_waits_for_the_one_under_way() {
+    with_a_store(Durability::Os, async |reactor, store, _| {
+        let began_ns = reactor.now_ns();
+        let first = store.clone();
+        reactor.clone().spawn(async move { first.carry().await.unwrap() });
+        reactor.sleep_until(began_ns + DISK_NS / 2).await;
+        // The first may be at work on files that the second does not find any more.
+        store.carry().await.unwrap();
+        let second_ns = reactor.now_ns() - began_ns;
+        assert!(second_ns >= 2 * DISK_NS, "{second_ns}");
+    });
 }

@@ -242,7 +242,7 @@ impl Report {
             flags.push(format!("the broker answered {} with {} {} times", part("api"), part("name"), error["times"]));
         }
         if self.0["audit"]["passed"] == false {
-            let counts = ["lost", "duplicates", "reordered", "misplaced", "invented", "corrupt_batches"]
+            let counts = ["lost", "duplicates", "reordered", "misplaced", "invented", "aborted", "corrupt_batches"]
                 .map(|name| format!("{name} {}", self.0["audit"][name]));
             flags.push(format!("the audit failed: {}", counts.join(", ")));
         }

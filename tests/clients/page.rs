@@ -34,7 +34,7 @@ const ROWS: &[Row] = &[
         client: JAVA,
         language: "Java",
         version: OfKafka,
-        run: "records in every codec, topics, groups of both protocols, also with other clients, transactions, exactly once",
+        run: "records in every codec, topics, groups of both protocols, also with other clients, static members and members that stop polling, transactions, exactly once",
         tests: &[
             "client_java",
             "client_java_consumer_groups",
@@ -45,6 +45,10 @@ const ROWS: &[Row] = &[
             "scenario_group_java_kip_848",
             "scenario_group_of_confluent_kafka_and_java_kip_848",
             "scenario_group_of_kafka_python_and_java",
+            "scenario_poll_interval_java",
+            "scenario_poll_interval_java_kip_848",
+            "scenario_static_members_java",
+            "scenario_static_members_java_kip_848",
         ],
     },
     Row {
@@ -135,7 +139,7 @@ const ROWS: &[Row] = &[
         client: "confluent-kafka (librdkafka)",
         language: "Python",
         version: Pinned("python.confluent-kafka", "confluent-kafka"),
-        run: "records in every codec, topics, groups of both protocols, also with other clients, transactions, exactly once, a sensor fleet",
+        run: "records in every codec, topics, groups of both protocols, also with other clients, static members and members that stop polling, transactions, exactly once, a sensor fleet",
         tests: &[
             "client_confluent_kafka",
             "client_confluent_kafka_consumer_groups",
@@ -147,7 +151,11 @@ const ROWS: &[Row] = &[
             "scenario_group_confluent_kafka_kip_848",
             "scenario_group_of_confluent_kafka_and_franz_go",
             "scenario_group_of_confluent_kafka_and_java_kip_848",
+            "scenario_poll_interval_confluent_kafka",
+            "scenario_poll_interval_confluent_kafka_kip_848",
             "scenario_sensor_fleet",
+            "scenario_static_members_confluent_kafka",
+            "scenario_static_members_confluent_kafka_kip_848",
         ],
     },
     Row {

@@ -280,7 +280,7 @@ impl Store {
             if complete {
                 self.wait_commit(newest).await?;
                 // Others rely on it: files are removed or used again. So it is on the disk in either class.
-                return self.sync_committed().await;
+                return self.sync_committed(oldest_needed.unwrap_or(0)).await;
             }
             self.make_memory(oldest_needed.is_some()).await?;
         }

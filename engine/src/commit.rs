@@ -241,7 +241,7 @@ impl Store {
         if how == WriteSync::No {
             self.state_mut().unsynced_segments.extend(segments);
             if commit.sync {
-                self.sync_files().await?;
+                self.sync_files(0).await?;
             }
         }
         if journal.wants_file() {
@@ -262,25 +262,25 @@ impl Store {
         Ok(())
     }
 
-    /// Syncs what commits have written and not synced, in the class `Os`: all of it, since recovery reads a journal up to its
-    /// first gap.
-    pub(crate) async fn sync_committed(&self) -> io::Result<()> {
+    /// Syncs what commits have written and not synced, in the class `Os`: all groups from `oldest` on, below which the journal
+    /// says that none is needed, since recovery reads from there up to the first gap.
+    pub(crate) async fn sync_committed(&self, oldest: u64) -> io::Result<()> {
         if self.state().options.durability == Durability::Disk {
             return Ok(());
         }
         let written = self.state().durable_group;
         // What a failed sync has not written no later one writes.
-        self.sync_files().await.inspect_err(|error| drop(self.fail(error)))?;
+        self.sync_files(oldest).await.inspect_err(|error| drop(self.fail(error)))?;
         if let Some(written) = written {
             self.state_mut().gather.note_proven(written + 1);
         }
         Ok(())
     }
 
-    async fn sync_files(&self) -> io::Result<()> {
+    async fn sync_files(&self, oldest: u64) -> io::Result<()> {
         // Whoever finds nothing to sync must not be done before what was found by another has been synced.
         let _turn = self.shared.syncing_turn.enter().await;
-        let mut files = self.shared.journal.take_unsynced();
+        let mut files = self.shared.journal.take_unsynced(oldest);
         files.extend(std::mem::take(&mut self.state_mut().unsynced_segments).into_values());
         let reactor = &self.shared.reactor;
         all(files.iter().map(|file| Box::pin(reactor.fdatasync(file)) as Task<'_>).collect()).await

@@ -139,10 +139,12 @@ impl JournalFiles {
         Some(Place { file: files.active.file.clone(), pos })
     }
 
-    /// The files with groups that no sync has covered. The caller syncs them, or nothing ever counts as durable again.
-    pub(crate) fn take_unsynced(&self) -> Vec<File> {
+    /// The files with groups from `oldest` on that no sync has covered. The caller syncs them, or nothing ever counts as
+    /// durable again.
+    pub(crate) fn take_unsynced(&self, oldest: u64) -> Vec<File> {
         let files = &mut *self.files.borrow_mut();
-        let all = files.full.iter_mut().map(|(file, _)| file).chain([&mut files.active]);
+        let needed = files.full.iter_mut().filter(|(_, last_seq)| *last_seq >= oldest);
+        let all = needed.map(|(file, _)| file).chain([&mut files.active]);
         all.filter_map(|file| std::mem::take(&mut file.is_unsynced).then(|| file.file.clone())).collect()
     }
 

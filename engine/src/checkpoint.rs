@@ -3,10 +3,10 @@
 //!
 //! It works through the partitions in rounds. A round copies what fits from memory into one chunk and writes the pieces, a
 //! few at once: the commits of appends share the disk with them. When appends wait for the checkpoint, or soon will, it
-//! writes all at once. After some rounds all their files are synced at once: the file system turns these syncs into few commits of its
-//! own, and the commits of appends wait for few flushes that are not theirs. Only
-//! whole blocks go to a growing segment; the rest is carried, written again into a newer journal group, so that the
-//! journal always holds every partition's newest end, and a durable block of a segment is never written again.
+//! writes all at once. After some rounds all their files are synced at once: the file system turns these syncs into few
+//! commits of its own, and the commits of appends wait for few flushes that are not theirs. Only whole blocks go to a
+//! growing segment; the rest is carried, written again into a newer journal group, so that the journal always holds every
+//! partition's newest end, and a durable block of a segment is never written again.
 
 use std::collections::BTreeMap;
 use std::io;

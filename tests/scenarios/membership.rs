@@ -52,8 +52,7 @@ fn scenario_static_members_confluent_kafka_kip_848() {
 #[test]
 #[ignore = "needs Java, and Apache Kafka from Maven"]
 fn scenario_poll_interval_java() {
-    let mut stalling = java_client("RangeAssignor");
-    stalling.arg(format!("session.timeout.ms={SESSION_TIMEOUT_MS}"));
+    let stalling = with_session(java_client("RangeAssignor"), SESSION_TIMEOUT_MS);
     let members = [stalling, java_client("RangeAssignor")];
     check_poll_interval("poll-interval-java", SESSION_TIMEOUT_MS, members, "CommitFailedException");
 }
@@ -61,8 +60,7 @@ fn scenario_poll_interval_java() {
 #[test]
 #[ignore = "needs confluent-kafka from the Python package index"]
 fn scenario_poll_interval_confluent_kafka() {
-    let mut stalling = confluent("range");
-    stalling.arg(format!("session.timeout.ms={SHORT_SESSION_TIMEOUT_MS}"));
+    let stalling = with_session(confluent("range"), SHORT_SESSION_TIMEOUT_MS);
     let members = [stalling, confluent("range")];
     check_poll_interval("poll-interval-confluent-kafka", SESSION_TIMEOUT_MS, members, "_ASSIGNMENT_LOST");
 }
@@ -95,8 +93,7 @@ fn check_static(name: &str, client: &dyn Fn() -> Command, fenced: &str) {
         group.wait_for_records(written);
     };
     let member = |instance: &str| {
-        let mut member = named(client(), instance);
-        member.arg(format!("session.timeout.ms={SESSION_TIMEOUT_MS}"));
+        let mut member = with_session(named(client(), instance), SESSION_TIMEOUT_MS);
         // librdkafka has no longer sessions than this.
         member.arg(format!("max.poll.interval.ms={SESSION_TIMEOUT_MS}"));
         member
@@ -222,6 +219,12 @@ fn java_client(protocol: &str) -> Command {
 
 fn named(mut member: Command, instance: &str) -> Command {
     member.arg(format!("group.instance.id={instance}"));
+    member
+}
+
+/// A member of a classic group, whose sessions are as long as it says.
+fn with_session(mut member: Command, timeout_ms: &str) -> Command {
+    member.arg(format!("session.timeout.ms={timeout_ms}"));
     member
 }
 

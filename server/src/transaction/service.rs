@@ -22,7 +22,7 @@ use super::machine::{Answer, End, Init, Join, Loads, Machine};
 use super::markers;
 use super::state::{Partition, Producer, State};
 use crate::config::coordinators::TransactionOptions;
-use crate::coordinator::{Coordinator, LogTopic, partition_of};
+use crate::coordinator::{Coordinator, LogTopic, partition_among};
 use crate::services::Services;
 use crate::shard::Shard;
 use crate::state_machine::{Effects, Now, Ticket};
@@ -148,11 +148,12 @@ fn place(shard: &Shard, id: &str) -> Result<Place, ErrorCode> {
         return Err(ErrorCode::InvalidRequest);
     }
     let image = shard.image();
-    let number = partition_of(id, LogTopic::Transactions, &image).ok_or(ErrorCode::NotCoordinator)?;
-    let topic = image.topic(LogTopic::Transactions.name());
-    let index = usize::try_from(number).unwrap_or(usize::MAX);
-    let partition = topic.and_then(|topic| topic.partitions.get(index)).ok_or(ErrorCode::NotCoordinator)?;
-    Ok(Place { core: partition.core, number })
+    let place = image.topic(LogTopic::Transactions.name()).and_then(|topic| {
+        let number = partition_among(id, topic.partitions.len())?;
+        let partition = topic.partitions.get(usize::try_from(number).ok()?)?;
+        Some(Place { core: partition.core, number })
+    });
+    place.ok_or(ErrorCode::NotCoordinator)
 }
 
 fn of(shard: &Shard) -> Rc<Transactions> {

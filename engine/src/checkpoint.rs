@@ -17,7 +17,7 @@ use crate::cache::{ChunkWriter, Slice};
 use crate::io::{File, Open, WriteSync};
 use crate::join::all;
 use crate::journal::{Entry, EntryKind};
-use crate::limits::{BLOCK_BYTES, CHECKPOINT_BYTES};
+use crate::limits::BLOCK_BYTES;
 use crate::log::Mark;
 use crate::reactor::Reactor;
 use crate::read::one_chunk;
@@ -136,16 +136,17 @@ impl Store {
 
     async fn write_pieces(&self, pieces: Vec<Piece>, unsynced: &mut Unsynced) -> io::Result<()> {
         let mut writes: Vec<Pin<Box<dyn Future<Output = io::Result<()>> + '_>>> = Vec::new();
+        let most = self.state().options.limits.checkpoint_bytes;
         let mut bytes_at_once = 0;
         for Piece { slot, base, pos, bytes, written } in pieces {
             let end = pos + bytes.len() as u64;
             // A partition that was deleted meanwhile has nothing left to write.
             let Some(file) = self.segment_file(slot, base, end).await? else { continue };
             unsynced.insert((slot, base), (file.clone(), written));
-            for start in (0..bytes.len()).step_by(CHECKPOINT_BYTES) {
-                let part = bytes.part(start, bytes.len().min(start + CHECKPOINT_BYTES));
+            for start in (0..bytes.len()).step_by(most) {
+                let part = bytes.part(start, bytes.len().min(start + most));
                 // A commit that comes now finds no more than this before it in the disk's queue.
-                if bytes_at_once + part.len() > CHECKPOINT_BYTES && !self.is_urgent() {
+                if bytes_at_once + part.len() > most && !self.is_urgent() {
                     all(std::mem::take(&mut writes)).await?;
                     bytes_at_once = 0;
                 }

@@ -38,10 +38,6 @@ pub const PACE_NS: u64 = 100_000;
 /// per commit.
 pub const PACE_BYTES: u64 = 64 << 10;
 
-/// Bytes that a checkpoint writes at once while it is in no hurry: what the write of a commit may find before it in the
-/// disk's queue, a fraction of a millisecond. With fewer a checkpoint cannot keep up with the journal.
-pub const CHECKPOINT_BYTES: usize = 512 << 10;
-
 /// The smallest size of a record batch of magic 2: its header, with no records.
 pub const MIN_BATCH_BYTES: usize = 61;
 
@@ -71,6 +67,10 @@ pub struct Limits {
     pub journal_files: usize,
     /// Bytes of batches in the journal at which a commit does not wait for the end of the one before it.
     pub second_commit_bytes: u64,
+    /// Bytes that a checkpoint writes at once while it is in no hurry, a multiple of [`BLOCK_BYTES`]: what the write of a
+    /// commit may find before it in the disk's queue, a fraction of a millisecond. With fewer a checkpoint cannot keep up
+    /// with the journal.
+    pub checkpoint_bytes: usize,
     /// Bytes that one commit of one partition must carry for the direct path to its segment to be taken.
     pub direct_commit_bytes: usize,
     /// Partitions of one core that may hold a chunk of their own for the direct path, as a part of the pool: one in
@@ -104,6 +104,7 @@ impl Default for Limits {
             journal_file_bytes: 64 << 20,
             journal_files: 4,
             second_commit_bytes: 32 << 10,
+            checkpoint_bytes: 512 << 10,
             direct_commit_bytes: 128 << 10,
             direct_share: 4,
             segment_allocate_bytes: 64 << 20,
@@ -129,6 +130,7 @@ impl Limits {
             journal_file_bytes: 64 << 10,
             journal_files: 3,
             second_commit_bytes: 1 << 10,
+            checkpoint_bytes: 8 << 10,
             direct_commit_bytes: 12 << 10,
             direct_share: 4,
             segment_allocate_bytes: 64 << 10,

@@ -249,6 +249,9 @@ impl Store {
             };
             (0..state.partitions.len() as Slot).filter(|&slot| state.partition(slot).is_some_and(needs)).collect()
         };
+        // A header with the new bound may come to the disk by itself, and recovery believes it: so what older groups have
+        // written to segments is there first.
+        self.sync_direct_blocks().await?;
         // The new bound is durable, with what it relies on, before any older group may be overwritten.
         self.carry_and_declare(&slots, Some(target + 1)).await?;
         let mut state = self.state_mut();

@@ -2,8 +2,9 @@
 //!
 //! Groups are numbered without gaps, and each says up to which number all were durable when it was closed. Beyond the
 //! highest such number lies what was being written, in any order, when the journal's writer ended: there the first gap
-//! ends the journal, and what follows it was never acknowledged as being on disk. Below that number no group can be
-//! missing but by damage: recovery stops with it rather than lose what was acknowledged.
+//! ends the journal, and what follows it was never acknowledged as being on disk, unless it needs nothing before the gap.
+//! Below that number no group that is needed can be missing but by damage: recovery stops with it rather than lose what
+//! was acknowledged.
 
 use std::io;
 use std::path::PathBuf;
@@ -116,18 +117,25 @@ async fn find_groups(
     Ok(())
 }
 
-/// The run that holds everything up to `proven`, and what follows it without a gap. None when nothing was durable and the
-/// very first group is missing.
-fn run_that_counts(runs: Vec<Run>, proven: u64) -> io::Result<Option<Run>> {
+/// The newest run that has all that is needed, and everything up to `proven`. None when nothing was durable and the very
+/// first group is missing.
+///
+/// A run has what is needed when it begins at or before the oldest group that its last header asks for: what older groups
+/// held was in segments before that header was written. So an older run may be full of holes. In the class `Os` that is
+/// so where the word of the newest header was synced, files were used again by this word, and no header that calls it
+/// durable came to the disk.
+fn run_that_counts(mut runs: Vec<Run>, proven: u64) -> io::Result<Option<Run>> {
     let newest = proven.saturating_sub(1);
-    let run = runs.into_iter().find(|run| (run.first_seq..=run.last.seq).contains(&newest));
-    match run {
-        Some(run) if run.first_seq <= run.last.oldest_needed => Ok(Some(run)),
+    let counts = |run: &Run| run.first_seq <= run.last.oldest_needed && run.last.seq >= newest;
+    if let Some(at) = runs.iter().rposition(counts) {
+        return Ok(Some(runs.swap_remove(at)));
+    }
+    match runs.iter().find(|run| (run.first_seq..=run.last.seq).contains(&newest)) {
+        _ if proven == 0 => Ok(None),
         Some(run) => Err(damage(format!(
             "it has groups {} to {}, but groups from {} on are needed",
             run.first_seq, run.last.seq, run.last.oldest_needed
         ))),
-        None if proven == 0 => Ok(None),
         None => Err(damage(format!("group {newest} was durable and is gone"))),
     }
 }

@@ -91,8 +91,9 @@ impl Store {
         self.state_mut().end_flush(&slots);
         let has_flushed = flushed?;
         if let Some(target) = full {
-            self.carry_below(target).await?;
-            journal.free_up_to(&self.shared.reactor, target).await?;
+            let oldest_needed = self.state().oldest_needed_after_flush(target);
+            self.carry_below(oldest_needed).await?;
+            journal.free_below(&self.shared.reactor, oldest_needed).await?;
         }
         debug_assert!(newest <= self.state().gather.seq);
         // Where the journal is still short a commit is in flight, whose end frees it, and wakes the waiters.
@@ -238,14 +239,15 @@ impl Store {
         }
     }
 
-    /// Writes, into newer groups, the newest state of every partition that has it in a group at or below `target`.
-    async fn carry_below(&self, target: u64) -> io::Result<()> {
+    /// Writes, into newer groups, the newest state of every partition that has it in a group below `oldest_needed`, and says
+    /// that those are not needed.
+    async fn carry_below(&self, oldest_needed: u64) -> io::Result<()> {
         let slots: Vec<Slot> = {
             let state = self.state();
             let needs = |p: &crate::partition::Partition| {
                 p.has_sealed
-                    || p.dirty_since.is_some_and(|seq| seq <= target)
-                    || p.entry_seq.is_some_and(|seq| seq <= target)
+                    || p.dirty_since.is_some_and(|seq| seq < oldest_needed)
+                    || p.entry_seq.is_some_and(|seq| seq < oldest_needed)
             };
             (0..state.partitions.len() as Slot).filter(|&slot| state.partition(slot).is_some_and(needs)).collect()
         };
@@ -253,12 +255,12 @@ impl Store {
         // written to segments is there first.
         self.sync_direct_blocks().await?;
         // The new bound is durable, with what it relies on, before any older group may be overwritten.
-        self.carry_and_declare(&slots, Some(target + 1)).await?;
+        self.carry_and_declare(&slots, Some(oldest_needed)).await?;
         let mut state = self.state_mut();
         for slot in slots {
             if let Some(partition) = state.partition_mut(slot) {
                 // What was dirty below has been flushed or carried.
-                partition.dirty_since = partition.dirty_since.map(|seq| seq.max(target + 1));
+                partition.dirty_since = partition.dirty_since.map(|seq| seq.max(oldest_needed));
             }
         }
         Ok(())
@@ -347,6 +349,20 @@ impl State {
                 partition.flushing = false;
             }
         }
+    }
+
+    /// The oldest group that is needed when all that was dirty up to group `target` has been flushed. What the journal held of
+    /// a partition that goes the direct path from now on is not flushed but written by the first commit there, which may
+    /// be under way: its groups are needed until that commit has ended.
+    fn oldest_needed_after_flush(&self, target: u64) -> u64 {
+        let under_way = self.partitions.iter().flatten().filter_map(|partition| {
+            let since = partition.dirty_since.filter(|seq| *seq <= target)?;
+            let durable = partition.log.durable;
+            partition.direct.as_ref().filter(|direct| direct.segment_base == durable.segment_base)?;
+            let segment = &partition.log.segments[partition.log.find_base(durable.segment_base)?];
+            (segment.flushed < Segment::block_floor(durable.pos)).then_some(since)
+        });
+        under_way.min().unwrap_or(target + 1)
     }
 
     /// Fills the staging chunk with pieces of the partitions from `slots[*next]` on, behind what was written already.

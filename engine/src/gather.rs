@@ -134,6 +134,7 @@ impl Gather {
 
     /// Groups below `oldest` are covered: the open group's header will say so, and all later ones.
     pub(crate) fn declare_needed(&mut self, oldest: u64) {
+        debug_assert!(oldest >= self.oldest_needed, "older groups may have been overwritten");
         self.oldest_needed = oldest;
         let chunk = self.chunk.as_mut().expect("has_room was true");
         self.open.get_or_insert_with(|| OpenGroup::begin(&mut chunk.writer));

@@ -184,14 +184,14 @@ impl JournalFiles {
         self.files.borrow().full.iter().map(|(_, last_seq)| *last_seq).rfind(|last_seq| *last_seq <= durable)
     }
 
-    /// Frees every full file whose groups are all at or below `seq`. Files were made in need, perhaps; what is not likely to
+    /// Frees every full file whose groups are all below `seq`. Files were made in need, perhaps; what is not likely to
     /// be needed again is removed. The state of very many partitions may fill more files than there should be, so
     /// it is free files that are counted.
-    pub(crate) async fn free_up_to(&self, reactor: &Reactor, seq: u64) -> io::Result<()> {
+    pub(crate) async fn free_below(&self, reactor: &Reactor, seq: u64) -> io::Result<()> {
         let mut surplus = Vec::new();
         {
             let files = &mut *self.files.borrow_mut();
-            while files.full.front().is_some_and(|(_, last_seq)| *last_seq <= seq) {
+            while files.full.front().is_some_and(|(_, last_seq)| *last_seq < seq) {
                 let (mut file, _) = files.full.pop_front().expect("looked at above");
                 file.is_unsynced = false;
                 if files.free.len() >= self.max_files {

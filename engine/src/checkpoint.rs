@@ -159,9 +159,11 @@ impl Store {
         all(writes).await
     }
 
-    /// Appends wait for what the checkpoint frees, or will soon.
+    /// Appends wait for what the checkpoint frees, or will soon; or no commit needs the disk.
     fn is_urgent(&self) -> bool {
-        self.shared.journal.is_nearly_short() || !self.state().capacity_waiters.is_empty()
+        !self.shared.journal.is_direct()
+            || self.shared.journal.is_nearly_short()
+            || !self.state().capacity_waiters.is_empty()
     }
 
     /// Makes durable what was written, and takes note of it.

@@ -175,10 +175,14 @@ impl Store {
     fn is_early(&self) -> Option<u64> {
         let state = self.state();
         let Gathered { appends, bytes, .. } = state.gathered;
-        if appends == 0 || state.options.durability == Durability::Os {
+        if appends == 0 {
             return None;
         }
-        state.pace.wait_until(self.shared.reactor.now_ns(), appends, bytes)
+        let now_ns = self.shared.reactor.now_ns();
+        match state.options.durability {
+            Durability::Disk => state.pace.wait_until(now_ns, appends, bytes),
+            Durability::Os => state.pace.braked_until(now_ns),
+        }
     }
 
     /// Takes what has been gathered. None when nothing was, or when there is no memory to complete it at this moment;
@@ -318,6 +322,10 @@ impl Store {
         let now_ns = self.shared.reactor.now_ns();
         let waiting = state.gathered.appends;
         state.pace.ended(now_ns, now_ns - commit.began_ns, commit.appends, waiting);
+        if state.options.durability == Durability::Os {
+            let journaled = commit.groups.iter().map(|group| group.bytes.len() as u64).sum();
+            state.pace.brake(now_ns, journaled, self.shared.journal.fill());
+        }
         state.committed = commit.seq;
         if let Some(group) = commit.groups.last() {
             state.durable_group = Some(group.seq);

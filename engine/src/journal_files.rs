@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cache::Slice;
 use crate::io::{File, Open};
+use crate::limits::Limits;
 use crate::reactor::{Notify, Reactor};
 use crate::read::one_chunk;
 use crate::store::{Durability, StoreOptions};
@@ -82,7 +83,7 @@ impl JournalFiles {
             name,
             direct,
             file_bytes: limits.journal_file_bytes,
-            max_files: limits.journal_files,
+            max_files: if direct { limits.journal_files } else { files_without_syncs(limits) },
             files: RefCell::new(files),
             freed: Notify::new(),
             zeros,
@@ -174,9 +175,24 @@ impl JournalFiles {
         room_is_short && files.free.is_empty() && files.count < self.max_files && !self.creating.get()
     }
 
-    /// True when half of the files are full, so that a checkpoint should free some.
+    /// True when so many files are full that a checkpoint should free some.
     pub(crate) fn wants_checkpoint(&self) -> bool {
-        2 * self.files.borrow().full.len() >= self.max_files
+        self.files.borrow().full.len() >= self.full_at_checkpoint()
+    }
+
+    /// Half of the files: the more there is to move the larger are the pieces of each partition. In the class `Os` a
+    /// quarter, since no append waits for the disk behind a checkpoint, and all that it could do is to come too late.
+    fn full_at_checkpoint(&self) -> usize {
+        self.max_files.div_ceil(if self.direct { 2 } else { 4 })
+    }
+
+    /// The part that is taken of the room between the beginning of a checkpoint and [`JournalFiles::is_short`].
+    pub(crate) fn fill(&self) -> f64 {
+        let files = self.files.borrow();
+        let at_checkpoint = self.full_at_checkpoint() as u64 * self.file_bytes;
+        let room = (self.max_files as u64 - 1) * self.file_bytes - at_checkpoint;
+        let taken = (files.full.len() as u64 * self.file_bytes + files.pos).saturating_sub(at_checkpoint);
+        (taken as f64 / room as f64).min(1.0)
     }
 
     /// The newest group in the full files that hold none above `durable`: what a checkpoint has to cover to free them.
@@ -241,8 +257,15 @@ impl JournalName {
     }
 }
 
-/// Makes a file of zeros. The zeros are written, not only allocated: the first write to an allocated block changes the
-/// file system's own records, which every sync would then have to wait for.
+/// How many files there may be in the class `Os`: appends do not wait for the disk there and fill them while a checkpoint is
+/// under way. What they hold is in memory as well.
+fn files_without_syncs(limits: &Limits) -> usize {
+    let in_half_of_memory = limits.pool_bytes as u64 / 2 / limits.journal_file_bytes;
+    (in_half_of_memory as usize).clamp(limits.journal_files, 2 * limits.journal_files)
+}
+
+/// Makes a file of zeros. Where each write is synced the zeros are written, not only allocated: the first write to an
+/// allocated block changes the file system's own records, which every sync would then have to wait for.
 async fn create(reactor: &Reactor, path: &Path, direct: bool, bytes: u64, zeros: &Slice) -> io::Result<File> {
     let file = reactor.open(path, Open { direct, create: true, write: true, ..Open::default() }).await?;
     match reactor.allocate(&file, bytes).await {
@@ -251,7 +274,8 @@ async fn create(reactor: &Reactor, path: &Path, direct: bool, bytes: u64, zeros:
         Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
         Err(error) => return Err(error),
     }
-    let mut pos = 0;
+    // A file that is not written past the page cache is synced now and then only.
+    let mut pos = if direct { 0 } else { bytes };
     while pos < bytes {
         let len = (zeros.len() as u64).min(bytes - pos);
         reactor.write_at(&file, pos, zeros.part(0, len as usize)).await?;

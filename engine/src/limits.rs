@@ -38,6 +38,10 @@ pub const PACE_NS: u64 = 100_000;
 /// per commit.
 pub const PACE_BYTES: u64 = 64 << 10;
 
+/// The longest that a commit of the class `Os` waits because the journal fills, in nanoseconds: about what a slow disk takes
+/// for the bytes of a commit.
+pub const BRAKE_NS: u64 = 20_000_000;
+
 /// The smallest size of a record batch of magic 2: its header, with no records.
 pub const MIN_BATCH_BYTES: usize = 61;
 
@@ -63,7 +67,8 @@ pub struct Limits {
     pub pool_bytes: usize,
     /// Size of one journal file, in bytes. Its blocks are zeroed once; after that the file is only overwritten.
     pub journal_file_bytes: u64,
-    /// Journal files of one core that may hold bytes which no segment holds yet. Appends wait above it.
+    /// Journal files of one core that may hold bytes which no segment holds yet. Appends wait above it. In the class `Os`
+    /// there are up to twice as many, if half of the pool holds them.
     pub journal_files: usize,
     /// Bytes of batches in the journal at which a commit does not wait for the end of the one before it.
     pub second_commit_bytes: u64,

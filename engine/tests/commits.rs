@@ -18,16 +18,26 @@ const DISK_NS: u64 = 1_000_000;
 
 /// A disk and a machine that do one thing at a time, and a store with one partition.
 fn with_a_store<T>(durability: Durability, story: impl AsyncFnOnce(Reactor, Store, Slot) -> T) -> T {
-    let disk = SimConfig { file_ns: (DISK_NS, DISK_NS), turn_ns: 1_000, ..SimConfig::default() };
+    let limits = Limits { second_commit_bytes: 4 << 10, direct_commit_bytes: usize::MAX, ..Limits::tiny() };
+    with_a_store_of(DISK_NS, limits, durability, story)
+}
+
+/// The same for other limits and a disk whose operations take `disk_ns`.
+fn with_a_store_of<T>(
+    disk_ns: u64,
+    limits: Limits,
+    durability: Durability,
+    story: impl AsyncFnOnce(Reactor, Store, Slot) -> T,
+) -> T {
+    let disk = SimConfig { file_ns: (disk_ns, disk_ns), turn_ns: 1_000, ..SimConfig::default() };
     let sim = Sim::with_image(disk, &empty_disk());
     let reactor = Reactor::new(sim.io());
     reactor.block_on(async {
-        let limits = Limits { second_commit_bytes: 4 << 10, direct_commit_bytes: usize::MAX, ..Limits::tiny() };
         let (store, _) = reopen(&reactor, Path::new(DIR), durability, &limits).await.unwrap();
         let spec = PartitionSpec { key: key(0), topic: "t".to_owned(), config: config() };
         let slot = store.create_partition(spec).await.unwrap();
         // What the creation leaves to do is done.
-        reactor.sleep_until(reactor.now_ns() + 10 * DISK_NS).await;
+        reactor.sleep_until(reactor.now_ns() + 10 * disk_ns).await;
         story(reactor.clone(), store, slot).await
     })
 }
@@ -96,5 +106,25 @@ fn a_sync_waits_for_the_one_under_way() {
         store.carry().await.unwrap();
         let second_ns = reactor.now_ns() - began_ns;
         assert!(second_ns >= 2 * DISK_NS, "{second_ns}");
+    });
+}
+
+#[test]
+fn in_the_class_os_appends_slow_down_before_the_journal_is_full() {
+    let limits =
+        Limits { journal_file_bytes: 1 << 20, pool_bytes: 16 << 20, direct_commit_bytes: usize::MAX, ..Limits::tiny() };
+    let disk_ns = DISK_NS / 100;
+    // Of what a checkpoint moves at least: 256 groups of one batch each, a chunk at a time.
+    let checkpoint_ns = 256 * 1_000 / limits.chunk_bytes as u64 * disk_ns;
+    with_a_store_of(disk_ns, limits, Durability::Os, async |reactor, store, slot| {
+        let mut longest_ns = 0;
+        // Many times what the journal holds. That none is refused is what `append` asks for.
+        for _ in 0..10_000 {
+            let began_ns = reactor.now_ns();
+            let appended = append(&store, slot, 1_000);
+            store.wait_commit(appended.seq).await.unwrap();
+            longest_ns = longest_ns.max(reactor.now_ns() - began_ns);
+        }
+        assert!(longest_ns < checkpoint_ns, "one waited {longest_ns} ns, a whole checkpoint takes {checkpoint_ns}");
     });
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use harness::broker::Broker;
 use harness::process::Output;
+use harness::wait::Wait;
 use harness::{cache, suite};
 
 use crate::tools::{GROUPS, TOPICS, Tools, rows};
@@ -90,12 +91,13 @@ fn offsets_are_reset(tools: &Tools, lines: &[String]) {
 fn a_member_guards_its_group(tools: &Tools) {
     let mut member = tools.start_consumer("quickstart-events", &["--group", "readers"]);
     // It starts at the end, and what it prints shows that it has its partitions.
+    let mut wait = Wait::begin();
     let described = loop {
+        wait.goes_on(|| "a console consumer to have its partitions".to_owned());
         let described = rows(&tools.run(GROUPS, &["--describe", "--group", "readers", "--members"]), "GROUP");
         if described.iter().any(|row| row.last().is_some_and(|partitions| partitions == "3")) {
             break described;
         }
-        // It has a deadline as well.
         assert_eq!(member.next(Duration::ZERO), Output::Nothing);
     };
     assert_eq!(described.len(), 1, "{described:?}");

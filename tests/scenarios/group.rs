@@ -17,6 +17,7 @@ use std::time::Duration;
 use harness::broker::Broker;
 use harness::process::{Output, Running};
 use harness::raw::{self, Connection};
+use harness::wait::Wait;
 use wire::error::ErrorCode;
 
 /// How long one look at a member waits for its next line.
@@ -95,12 +96,12 @@ impl Group {
 
     /// Follows the members until each partition is at exactly one of them and each has at least one.
     pub(crate) fn wait_until_shared(&mut self) {
-        self.follow_until(Group::is_shared);
+        self.follow_until("each partition to be at one of them", Group::is_shared);
     }
 
     /// As [`Group::wait_until_shared`], with something to do again and again as long as it waits.
     pub(crate) fn wait_until_shared_while(&mut self, mut meanwhile: impl FnMut()) {
-        self.follow_until(|group| {
+        self.follow_until("each partition to be at one of them", |group| {
             let shared = group.is_shared();
             if !shared {
                 meanwhile();
@@ -111,12 +112,12 @@ impl Group {
 
     /// Follows the members until so many different records were handled.
     pub(crate) fn wait_for_records(&mut self, count: usize) {
-        self.follow_until(|group| distinct(&group.reads) >= count);
+        self.follow_until(&format!("{count} records"), |group| distinct(&group.reads) >= count);
     }
 
     /// Follows the members until so many different records were handled by members that have committed them or will.
     pub(crate) fn wait_for_committed(&mut self, count: usize) {
-        self.follow_until(|group| {
+        self.follow_until(&format!("{count} committed records"), |group| {
             let reads = group.reads.iter().enumerate();
             distinct(reads.filter(|(number, read)| group.is_committed(*number, read)).map(|(_, read)| read)) >= count
         });
@@ -125,18 +126,19 @@ impl Group {
     /// Follows the members until one of them, which kills itself, has ended.
     pub(crate) fn wait_for_crash(&mut self, member: usize) {
         self.killed.insert(member);
-        self.follow_until(|group| !group.members.contains_key(&member));
+        self.follow_until(&format!("member {member} to kill itself"), |group| !group.members.contains_key(&member));
     }
 
     /// Follows the members until one of them has so many partitions.
     pub(crate) fn wait_for_partitions(&mut self, member: usize, count: usize) {
-        self.follow_until(|group| group.assigned(member).len() == count);
+        let what = format!("member {member} to have {count} partitions");
+        self.follow_until(&what, |group| group.assigned(member).len() == count);
     }
 
     /// Follows the members until one of them has been refused and has ended, and returns why.
     pub(crate) fn wait_for_refusal(&mut self, member: usize) -> String {
         self.refused.insert(member, None);
-        self.follow_until(|group| !group.members.contains_key(&member));
+        self.follow_until(&format!("member {member} to be refused"), |group| !group.members.contains_key(&member));
         let why = self.refused[&member].clone();
         why.unwrap_or_else(|| panic!("{}: member {member} ended and was not refused", self.name))
     }
@@ -145,7 +147,7 @@ impl Group {
     pub(crate) fn stall(&mut self, member: usize, meanwhile: impl FnOnce()) {
         self.say(member);
         meanwhile();
-        self.follow_until(|group| group.said("stalled").next().is_some());
+        self.follow_until(&format!("member {member} to stall"), |group| group.said("stalled").next().is_some());
     }
 
     /// Has a member go on that has stalled.
@@ -188,8 +190,10 @@ impl Group {
         }
     }
 
-    /// Ends a member by SIGKILL.
+    /// Ends a member by SIGKILL, as soon as it has committed something.
     pub(crate) fn kill(&mut self, member: usize) {
+        let what = format!("member {member} to commit something");
+        self.follow_until(&what, |group| group.committed.contains_key(&member));
         let killed = self.members.remove(&member).expect("the member runs");
         self.killed.insert(member);
         let lines = killed.process.kill();
@@ -241,8 +245,14 @@ impl Group {
         ends_well || self.committed.get(&read.member).is_some_and(|at| number < *at)
     }
 
-    fn follow_until(&mut self, mut reached: impl FnMut(&Group) -> bool) {
+    /// Follows the members until they have done `what`.
+    ///
+    /// # Panics
+    /// When that takes too long, also where they go on doing something else.
+    fn follow_until(&mut self, what: &str, mut reached: impl FnMut(&Group) -> bool) {
+        let mut wait = Wait::begin();
         while !reached(self) {
+            wait.goes_on(|| format!("{what} in the group {}, of which is known: {}", self.name, self.shown()));
             let numbers: Vec<usize> = self.members.keys().copied().collect();
             for number in numbers {
                 self.follow(number);
@@ -285,6 +295,17 @@ impl Group {
         }
     }
 
+    /// What is known of the group, for one who waits in vain.
+    fn shown(&self) -> String {
+        let members = self.members.iter().map(|(number, member)| {
+            let own = |reads: &[Read]| reads.iter().filter(|read| read.member == *number).count();
+            let committed = self.committed.get(number).map_or(0, |at| own(&self.reads[..*at]));
+            let read = own(&self.reads);
+            format!("member {number} has {:?}, read {read} and committed {committed}; ", member.assigned)
+        });
+        format!("{}{} different records were read", members.collect::<String>(), distinct(&self.reads))
+    }
+
     fn say(&mut self, member: usize) {
         self.members.get_mut(&member).expect("the member runs").process.write(b"\n");
     }
@@ -299,7 +320,9 @@ impl Group {
 /// Writes records without keys to a partition, as soon as a broker that has just started leads it.
 pub(crate) fn produce(broker: &Broker, topic: &str, partition: usize, values: &[Vec<u8>]) {
     let mut connection = Connection::open(&broker.bootstrap()).expect("a connection");
+    let mut wait = Wait::begin();
     loop {
+        wait.goes_on(|| format!("a leader of partition {partition} of {topic}"));
         let produced = connection.produce(topic, partition as i32, &raw::batch(None, values)).expect("an answer");
         match ErrorCode::from_code(produced.error_code) {
             Some(ErrorCode::None) => return,

@@ -10,6 +10,7 @@ use std::time::Duration;
 use harness::broker::{Broker, free_port};
 use harness::process::{Output, Running, run};
 use harness::raw::Connection;
+use harness::wait::Wait;
 use harness::{cache, provision, suite};
 
 use crate::group::{Group, ends};
@@ -93,7 +94,9 @@ impl Database {
         let mut server = Command::new(program);
         server.arg(port.to_string()).arg(&dir);
         let mut server = Running::start(&mut server, &dir.join("server.log"));
+        let mut wait = Wait::begin();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            wait.goes_on(|| "FerretDB to listen".to_owned());
             assert_eq!(server.next(CONNECT_PAUSE), Output::Nothing, "FerretDB says what is wrong");
         }
         Database { url: format!("mongodb://127.0.0.1:{port}/"), dir, _server: server }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use harness::broker::{Broker, free_port};
 use harness::process::{Output, Running};
 use harness::provision;
+use harness::wait::Wait;
 
 /// How long to wait before the server is asked again whether it serves.
 const POLL: Duration = Duration::from_millis(50);
@@ -36,7 +37,9 @@ impl Postgres {
         }
         let server = Running::start(&mut server, &broker.dir().join("postgres.log"));
         let mut postgres = Postgres { port, programs, home, server: Some(server) };
+        let mut wait = Wait::begin();
         while !postgres.psql("select 1").status().is_ok_and(|status| status.success()) {
+            wait.goes_on(|| "PostgreSQL to serve".to_owned());
             let said = postgres.server.as_mut().expect("it was started above").next(POLL);
             assert_ne!(said, Output::End, "PostgreSQL has ended; its log is {}", broker.dir().display());
         }

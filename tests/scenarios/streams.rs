@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use harness::broker::Broker;
 use harness::process::{Output, Running};
+use harness::wait::Wait;
 use harness::{cache, provision, suite};
 
 use crate::group::{ends, produce};
@@ -92,7 +93,9 @@ fn scenario_streams_exactly_once() {
 
     let state = broker.dir().join("state");
     let counted_by = |application: &mut Running, counted: usize| {
+        let mut wait = Wait::begin();
         while ends(&broker, "counts", PARTITIONS).iter().sum::<i64>() < counted as i64 {
+            wait.goes_on(|| format!("an application to count {counted} words"));
             assert_eq!(application.next(POLL), Output::Nothing, "the application says what is wrong");
         }
     };
@@ -110,7 +113,9 @@ fn scenario_streams_exactly_once() {
     application.kill();
     std::fs::remove_dir_all(&state).unwrap_or_else(|error| panic!("{}: {error}", state.display()));
     let application = start(&broker, &state, "third.log");
+    let mut wait = Wait::begin();
     let mut followed = Vec::new();
+        wait.goes_on(|| format!("{WORDS} counts, of which there are {}", followed.len()));
     while followed.len() < WORDS {
         match follower.next(POLL) {
             Output::Line(line) => followed.push(line),

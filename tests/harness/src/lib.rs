@@ -11,6 +11,7 @@ pub mod process;
 pub mod provision;
 pub mod random;
 pub mod raw;
+pub mod wait;
 pub mod workload;
 
 /// What only a test target can know, since Cargo tells it at compile time; see [`suite!`].

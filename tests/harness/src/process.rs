@@ -1,16 +1,15 @@
-//! Child processes with a deadline, whose output is shown when they fail.
+//! Child processes that are not waited for without end, and whose output is shown when they fail.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// No step of a test takes a quarter of this on an idle machine: it only ends a test that hangs.
-const STEP_TIMEOUT: Duration = Duration::from_secs(240);
+use crate::wait::Wait;
 
 /// Runs `command` to its end and returns the lines of its standard output. `log` takes what it wrote to standard error.
 ///
@@ -40,7 +39,6 @@ pub struct Running {
     lines: Receiver<String>,
     seen: Vec<String>,
     log: PathBuf,
-    deadline: Instant,
 }
 
 impl Running {
@@ -66,15 +64,7 @@ impl Running {
                 }
             }
         });
-        Running {
-            what,
-            child,
-            stdin,
-            lines,
-            seen: Vec::new(),
-            log: log.to_owned(),
-            deadline: Instant::now() + STEP_TIMEOUT,
-        }
+        Running { what, child, stdin, lines, seen: Vec::new(), log: log.to_owned() }
     }
 
     /// The process id.
@@ -84,29 +74,22 @@ impl Running {
 
     /// Waits until the program has printed the line `wanted`.
     pub fn wait_for(&mut self, wanted: &str) {
+        let mut wait = Wait::begin();
         while self.seen.last().is_none_or(|line| line != wanted) {
-            match self.lines.recv_timeout(self.deadline.saturating_duration_since(Instant::now())) {
-                Ok(line) => self.seen.push(line),
-                Err(RecvTimeoutError::Timeout) => self.fail(&format!("did not print {wanted} in time")),
-                Err(RecvTimeoutError::Disconnected) => self.fail(&format!("ended before it printed {wanted}")),
+            if !self.read_line(&mut wait, &format!("print {wanted:?}")) {
+                self.fail(&format!("ended before it printed {wanted:?}"));
             }
         }
-        self.deadline = Instant::now() + STEP_TIMEOUT;
     }
 
-    /// What it does within `timeout`. Its deadline counts from its last line.
-    ///
-    /// # Panics
-    /// When it says nothing until its deadline.
+    /// What it does within `timeout`. One who calls it again and again has a [`Wait`] of its own.
     pub fn next(&mut self, timeout: Duration) -> Output {
         match self.lines.recv_timeout(timeout) {
             Ok(line) => {
                 self.seen.push(line.clone());
-                self.deadline = Instant::now() + STEP_TIMEOUT;
                 Output::Line(line)
             }
-            Err(RecvTimeoutError::Timeout) if Instant::now() < self.deadline => Output::Nothing,
-            Err(RecvTimeoutError::Timeout) => self.fail("said nothing more"),
+            Err(RecvTimeoutError::Timeout) => Output::Nothing,
             Err(RecvTimeoutError::Disconnected) => Output::End,
         }
     }
@@ -146,13 +129,30 @@ impl Running {
     }
 
     fn read_to_end(&mut self) {
+        let mut wait = Wait::begin();
+        while self.read_line(&mut wait, "end") {}
+    }
+
+    /// Takes the next line, or says that there is none any more. The caller waits for the program to do `what`.
+    fn read_line(&mut self, wait: &mut Wait, what: &str) -> bool {
         loop {
-            match self.lines.recv_timeout(self.deadline.saturating_duration_since(Instant::now())) {
+            match self.lines.recv_timeout(wait.pause()) {
                 Ok(line) => self.seen.push(line),
-                Err(RecvTimeoutError::Timeout) => self.fail("did not end in time"),
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => return false,
+                Err(RecvTimeoutError::Timeout) if wait.has_time(|| self.awaited(what)) => continue,
+                Err(RecvTimeoutError::Timeout) => self.fail(&format!("did not {what} in time")),
             }
+            // One that goes on printing something else is waited for no longer.
+            if !wait.has_time(|| self.awaited(what)) {
+                self.fail(&format!("did not {what} in time"));
+            }
+            return true;
         }
+    }
+
+    fn awaited(&self, what: &str) -> String {
+        let last = self.seen.last().map_or("nothing", String::as_str);
+        format!("a program to {what}, which has printed {last} so far: {}", self.what)
     }
 
     fn fail(&mut self, how: &str) -> ! {

@@ -12,6 +12,8 @@ use wire::header::{self, RequestHeader};
 use wire::messages::*;
 use wire::{Message, Reader, Uuid};
 
+use crate::wait::Wait;
+
 /// Versions that name topics and not their ids, and whose answers carry what the tests look at.
 const PRODUCE_VERSION: i16 = 12;
 const FETCH_VERSION: i16 = 12;
@@ -139,7 +141,10 @@ impl Connection {
         if error_code == 0 {
             // Kafka answers when its controller has decided, and its broker follows later.
             for partition in 0..partitions {
-                while self.end_offset(name, partition).is_err() {}
+                let mut wait = Wait::begin();
+                while self.ask_end_offset(name, partition)?.is_err() {
+                    wait.goes_on(|| format!("partition {partition} of {name}"));
+                }
             }
         }
         Ok(error_code)
@@ -149,7 +154,9 @@ impl Connection {
     pub fn init_producer(&mut self) -> io::Result<(i64, i16)> {
         let request =
             InitProducerIdRequest { transactional_id: None, transaction_timeout_ms: 60_000, ..Default::default() };
+        let mut wait = Wait::begin();
         loop {
+            wait.goes_on(|| "a producer's id".to_owned());
             let body = self.call(ApiKey::InitProducerId, INIT_PRODUCER_ID_VERSION, &request)?;
             let answer = decode::<InitProducerIdResponse>(&body, INIT_PRODUCER_ID_VERSION)?;
             match wire::error::ErrorCode::from_code(answer.error_code) {
@@ -234,6 +241,12 @@ impl Connection {
 
     /// The offset behind the last record of a partition.
     pub fn end_offset(&mut self, topic: &str, partition: i32) -> io::Result<i64> {
+        let answer = self.ask_end_offset(topic, partition)?;
+        answer.map_err(|code| io::Error::other(format!("ListOffsets: error {code}")))
+    }
+
+    /// As [`Connection::end_offset`], with the broker's own error.
+    fn ask_end_offset(&mut self, topic: &str, partition: i32) -> io::Result<Result<i64, i16>> {
         let partition = list_offsets_request::ListOffsetsPartition {
             partition_index: partition,
             current_leader_epoch: -1,
@@ -245,10 +258,10 @@ impl Connection {
         let body = self.call(ApiKey::ListOffsets, LIST_OFFSETS_VERSION, &request)?;
         let answer = decode::<ListOffsetsResponse<'_>>(&body, LIST_OFFSETS_VERSION)?;
         let partition = one(&one(&answer.topics)?.partitions)?;
-        match partition.error_code {
+        Ok(match partition.error_code {
             0 => Ok(partition.offset),
-            code => Err(io::Error::other(format!("ListOffsets: error {code}"))),
-        }
+            code => Err(code),
+        })
     }
 }
 

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use compare::kafka;
@@ -298,8 +299,27 @@ fn wait(process: &mut Child, timeout: Duration) -> Option<ExitStatus> {
     }
 }
 
-/// A port that was free a moment ago.
+/// A port for a server that wants to be told its own, and that may be started on it again. The kernel gives it to nobody, be it
+/// for an outgoing connection or to a listener that takes any, so it is free when the server binds it, and when it comes back;
+/// nor does this function give it twice.
 pub fn free_port() -> u16 {
+    /// How many were tried.
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    /// Below are the ports of well-known services.
+    const FIRST: u32 = 10_000;
+    /// Processes of neighbouring numbers begin far from each other.
+    const STRIDE: u32 = 997;
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let first_of_kernel = range.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(FIRST);
+    let count = u32::saturating_sub(first_of_kernel, FIRST);
+    for _ in 0..count {
+        let number = std::process::id().wrapping_mul(STRIDE).wrapping_add(TRIED.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(FIRST + number % count).expect("the kernel's ports begin above ours");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    // A kernel that was told to use all of them: one that was free a moment ago.
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port on loopback");
     listener.local_addr().expect("a listener has an address").port()
 }

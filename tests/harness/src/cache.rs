@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-/// Written last: a directory without it is the rest of an interrupted build.
+/// A directory without it is the rest of an interrupted build.
 const COMPLETE: &str = "complete";
 
 /// The directory `name` in the cache, made by `build` where it is missing. `key` says what it depends on (versions,
@@ -16,22 +16,38 @@ pub fn once(name: &str, key: &str, build: impl FnOnce(&Path)) -> PathBuf {
     if dir.join(COMPLETE).is_file() {
         return dir;
     }
+    // A package manager may go on after the test that started it was killed: so it has a place that nobody else gets. What is left
+    // of those is removed as far as it lets us.
+    let partial = dir.with_added_extension(format!("partial-{}", std::process::id()));
+    let of_others = format!("{}.partial-", dir.file_name().expect("a name and a fingerprint").display());
+    for entry in fs::read_dir(&clients).unwrap_or_else(|error| panic!("{}: {error}", clients.display())).flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&of_others) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
     if dir.exists() {
         fs::remove_dir_all(&dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
     }
-    fs::create_dir(&dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
-    build(&dir);
-    fs::write(dir.join(COMPLETE), key).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
+    fs::create_dir(&partial).unwrap_or_else(|error| panic!("{}: {error}", partial.display()));
+    build(&partial);
+    fs::write(partial.join(COMPLETE), key).unwrap_or_else(|error| panic!("{}: {error}", partial.display()));
+    fs::rename(&partial, &dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
     dir
+}
+
+/// Holds what only one may use at a time, such as the repository of a package manager. Other processes wait as well. Released
+/// when dropped.
+pub fn alone(what: &str) -> File {
+    let root = root();
+    fs::create_dir_all(&root).unwrap_or_else(|error| panic!("{}: {error}", root.display()));
+    lock(&root.join(format!("{what}.lock")))
 }
 
 /// Holds the whole machine for one test: the tests that start brokers and clients measure nothing, but they need both
 /// cores to stay inside the deadlines of the clients. Other processes wait as well. Released when dropped. What takes minutes
 /// to provision is asked for before.
 pub fn whole_machine() -> File {
-    let root = root();
-    fs::create_dir_all(&root).unwrap_or_else(|error| panic!("{}: {error}", root.display()));
-    lock(&root.join("tests.lock"))
+    alone("tests")
 }
 
 /// `weir` in the user's cache directory (XDG base directory specification).

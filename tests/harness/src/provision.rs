@@ -22,7 +22,7 @@ pub fn python(name: &str) -> PathBuf {
         let hint = "the virtual environment needs python3 with venv (Debian: apt-get install python3-venv)";
         output_of(Command::new("python3").args(["-m", "venv"]).arg(dir), hint);
         let mut pip = Command::new(dir.join("bin/python"));
-        pip.args(["-m", "pip", "install", "--no-input", "--quiet", "--no-deps"]).args(&requirements);
+        pip.args(["-m", "pip", "install", "--no-input", "--quiet", "--retries", "10", "--no-deps"]).args(&requirements);
         output_of(&mut pip, "pip must reach the Python package index");
     });
     report(name, &format!("{version}, {}", requirements.join(", ")));
@@ -38,7 +38,8 @@ pub fn node(dir: &str, program: &str) -> PathBuf {
     let modules = cache::once("node", &format!("{version} {wanted:?}"), |dir| {
         write(&dir.join("package.json"), "{\"private\": true}\n");
         let mut npm = Command::new("npm");
-        npm.current_dir(dir).args(["install", "--no-save", "--no-audit", "--no-fund", "--silent"]).args(&wanted);
+        let quietly = ["--no-save", "--no-audit", "--no-fund", "--silent", "--fetch-retries", "5"];
+        npm.current_dir(dir).arg("install").args(quietly).args(&wanted);
         output_of(&mut npm, "npm must be installed and reach its registry (Debian: apt-get install npm)");
     });
     let programs = cache::once(&dir.replace('/', "-"), &format!("{} {source:?}", modules.display()), |dir| {
@@ -98,6 +99,9 @@ pub fn maven_jars(name: &str) -> PathBuf {
              <version>1</version><dependencies>{dependencies}</dependencies></project>\n"
         );
         write(&dir.join("pom.xml"), &project);
+        // Maven's repository is not made for two at a time, and the jars of Kafka are fetched by others as well.
+        kafka();
+        let _repository = cache::alone("maven");
         let mut maven = Command::new("mvn");
         maven.current_dir(dir).args(["-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=jars"]);
         output_of(&mut maven, "mvn must be installed and reach Maven Central (Debian: apt-get install maven)");
@@ -167,6 +171,8 @@ fn install(package: &str) {
         }
         output_of(command.env("DEBIAN_FRONTEND", "noninteractive").args(arguments), &hint)
     };
+    // Who finds it in use fails.
+    let _packages = cache::alone("apt");
     apt(&["update", "-q"]);
     apt(&["install", "-q", "-y", "--no-install-recommends", package]);
 }

@@ -18,7 +18,7 @@ pub(crate) const STEP: usize = 50;
 /// Records that each partition gets at a time while a group changes.
 const TRICKLE: usize = 5;
 /// In place of [`TRICKLE`] with kafka-python, whose polls must be longer than a rebalance, and in groups of one client whose
-/// members agree among themselves.
+/// members agree among themselves, but for Java.
 const QUIET: usize = 0;
 
 #[test]
@@ -70,7 +70,7 @@ fn scenario_group_kafkajs() {
 #[test]
 #[ignore = "needs Java, and Apache Kafka from Maven"]
 fn scenario_group_java() {
-    check("java", &|| java_member(&provision::kafka().dir(), "CooperativeStickyAssignor"));
+    check_under("java", &|| java_member(&provision::kafka().dir(), "CooperativeStickyAssignor"), TRICKLE);
 }
 
 #[test]

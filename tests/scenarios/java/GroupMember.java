@@ -13,6 +13,7 @@ import org.apache.kafka.clients.consumer.ConsumerRecords;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.common.KafkaException;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.errors.RebalanceInProgressException;
 import org.apache.kafka.common.serialization.StringDeserializer;
 
 /**
@@ -23,6 +24,8 @@ import org.apache.kafka.common.serialization.StringDeserializer;
 public class GroupMember {
     private static final LinkedBlockingQueue<String> INPUT = new LinkedBlockingQueue<>();
     private static volatile boolean ended = false;
+    /** Whether there are records that were printed and not committed. */
+    private static boolean uncommitted = false;
 
     public static void main(String[] args) throws Exception {
         String[] place = Arrays.copyOfRange(args, args.length - 3, args.length);
@@ -59,22 +62,49 @@ public class GroupMember {
     }
 
     private static void read(KafkaConsumer<String, String> consumer) throws InterruptedException {
-        while (!ended) {
+        try {
+            readToTheEnd(consumer);
+        } finally {
+            // After a refusal nothing of it can be committed any more.
+            uncommitted = false;
+        }
+    }
+
+    private static void readToTheEnd(KafkaConsumer<String, String> consumer) throws InterruptedException {
+        while (uncommitted || !ended) {
             ConsumerRecords<String, String> records = consumer.poll(Duration.ofMillis(200));
             for (ConsumerRecord<String, String> record : records) {
                 String key = record.key() == null ? "-" : record.key();
                 String place = record.partition() + " " + record.offset();
                 // In one piece, since it may be killed at any time.
                 System.out.println("record " + place + " " + key + " " + record.value());
+                uncommitted = true;
             }
-            if (!records.isEmpty()) {
-                if (INPUT.poll() != null) {
-                    System.out.println("stalled");
-                    INPUT.take();
-                }
-                consumer.commitSync();
-                System.out.println("committed");
+            if (uncommitted && INPUT.poll() != null) {
+                System.out.println("stalled");
+                INPUT.take();
+                commit(consumer);
+            } else if (uncommitted) {
+                commitIfPossible(consumer);
             }
+        }
+    }
+
+    private static void commit(KafkaConsumer<String, String> consumer) {
+        consumer.commitSync();
+        uncommitted = false;
+        System.out.println("committed");
+    }
+
+    /**
+     * With the cooperative assignor a member goes on reading what it keeps while the group changes, and may not commit that
+     * before it has its new generation: the next commit has these records as well.
+     */
+    private static void commitIfPossible(KafkaConsumer<String, String> consumer) {
+        try {
+            commit(consumer);
+        } catch (RebalanceInProgressException groupChanges) {
+            System.err.println("not now: " + groupChanges.getMessage());
         }
     }
 
@@ -89,6 +119,10 @@ public class GroupMember {
     private record Printer(KafkaConsumer<String, String> consumer) implements ConsumerRebalanceListener {
         @Override
         public void onPartitionsRevoked(Collection<TopicPartition> revoked) {
+            if (uncommitted) {
+                // The last chance for records of these partitions.
+                commit(consumer);
+            }
             print(revoked);
         }
 

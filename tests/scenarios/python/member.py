@@ -5,17 +5,26 @@ import sys
 import threading
 
 
+output = threading.Lock()
+
+
+def say(line):
+    """Prints a line in one piece: some clients tell of assignments on a thread of their own."""
+    with output:
+        print(line, flush=True)
+
+
 def print_assigned(partitions):
-    print("assigned", ",".join(str(partition) for partition in sorted(partitions)) or "-", flush=True)
+    say("assigned " + (",".join(str(partition) for partition in sorted(partitions)) or "-"))
 
 
 def print_record(partition, offset, key, value):
     key = "-" if key is None else key.decode()
-    print("record", partition, offset, key, value.decode(), flush=True)
+    say(f"record {partition} {offset} {key} {value.decode()}")
 
 
 def print_committed():
-    print("committed", flush=True)
+    say("committed")
 
 
 input_lines = queue.SimpleQueue()
@@ -41,5 +50,5 @@ def is_asked_to_stall():
 def stall():
     """Does nothing until it is told to go on."""
     input_lines.get()
-    print("stalled", flush=True)
+    say("stalled")
     input_lines.get()

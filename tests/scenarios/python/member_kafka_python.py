@@ -4,7 +4,7 @@ import sys
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer
 
-from member import input_has_ended, print_assigned, print_record
+from member import input_has_ended, print_assigned, print_committed, print_record
 
 
 class Listener(ConsumerRebalanceListener):
@@ -28,11 +28,13 @@ consumer = KafkaConsumer(
 consumer.subscribe([topic], listener=Listener())
 ended = input_has_ended()
 while not ended.is_set():
-    # A rebalance that ends between two polls is lost on kafka-python 3.0: so a poll is longer than one takes.
-    found = consumer.poll(timeout_ms=2000)
+    # A rebalance that ends between two polls is lost on kafka-python 3.0: so a poll is longer than one takes. For good it loses
+    # the second of those at the beginning, when it has found its topic.
+    found = consumer.poll(timeout_ms=2000 if consumer.assignment() else 10000)
     for records in found.values():
         for record in records:
             print_record(record.partition, record.offset, record.key, record.value)
     if found:
         consumer.commit()
+        print_committed()
 consumer.close()

@@ -76,8 +76,10 @@ def store(database, crash_after, bootstrap, topic, group):
     stored = 0
     ended = input_has_ended()
     while not ended.is_set():
-        # A rebalance that ends between two polls is lost on kafka-python 3.0: so a poll is longer than one takes.
-        records = [record for part in consumer.poll(timeout_ms=2000).values() for record in part]
+        # A rebalance that ends between two polls is lost on kafka-python 3.0: so a poll is longer than one takes. For good it
+        # loses the second of those at the beginning, when it has found its topic.
+        polled = consumer.poll(timeout_ms=2000 if consumer.assignment() else 10000)
+        records = [record for part in polled.values() for record in part]
         numbers_read = [json.loads(record.value)["number"] for record in records]
         resume.report()
         if not records:

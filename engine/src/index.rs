@@ -77,6 +77,17 @@ impl Index {
         self.max_timestamp_ms
     }
 
+    /// The largest timestamp of the batches before one at or before `end`, in ms, and that batch's base offset: what is
+    /// between it and `end` is not counted.
+    #[must_use]
+    pub(crate) fn max_timestamp_up_to(&self, segment_base: i64, end: i64) -> (i64, i64) {
+        let after = self.entries.partition_point(|e| segment_base + i64::from(e.relative_offset) <= end);
+        after.checked_sub(1).map_or((i64::MIN, segment_base), |at| {
+            let entry = self.entries[at];
+            (entry.max_timestamp_before_ms, segment_base + i64::from(entry.relative_offset))
+        })
+    }
+
     /// Base offset of the first batch that carries the largest timestamp; -1 when there is none.
     #[must_use]
     pub(crate) fn max_timestamp_batch(&self) -> i64 {

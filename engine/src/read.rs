@@ -238,13 +238,14 @@ impl Store {
         }
     }
 
-    /// The first record at or after `timestamp_ms`, by its batch: the batch's base offset and largest timestamp bound
-    /// it, and the caller that needs the record decodes the batch returned here. None when all records are older.
-    pub async fn batch_at_time(&self, slot: Slot, timestamp_ms: i64) -> Result<Option<ReadData>, ReadError> {
+    /// The first batch from `from` on, and from the log's start, with a record at or after `timestamp_ms`, as its largest
+    /// timestamp says: the caller that needs the record decodes the batch. The log may start within the batch, behind the
+    /// record; then the search goes on behind the batch. None when all records are older.
+    pub async fn batch_at_time(&self, slot: Slot, from: i64, timestamp_ms: i64) -> Result<Option<ReadData>, ReadError> {
         let (mut offset, high_watermark) = {
             let state = self.state();
             let log = &state.live(slot).ok_or(ReadError::UnknownPartition)?.log;
-            (log.log_start, log.durable.offset)
+            (log.log_start.max(from), log.durable.offset)
         };
         while offset < high_watermark {
             self.load_index(slot, offset).await?;
@@ -260,62 +261,73 @@ impl Store {
             offset = start;
             while offset < next_segment.min(high_watermark) {
                 let data = self.read_any(slot, offset).await?;
-                if data.slices.is_empty() {
-                    return Ok(None);
-                }
-                let mut last = offset;
                 for slice in &data.slices {
                     for (from, batch) in batches(slice.as_bytes()) {
                         if batch.max_timestamp() >= timestamp_ms && batch.record_count() > 0 {
                             let found = slice.part(from, from + batch.total_len());
                             return Ok(Some(ReadData { bytes: found.len(), slices: vec![found] }));
                         }
-                        last = batch.last_offset() + 1;
                     }
                 }
-                if last == offset {
-                    return Err(ReadError::Corrupt);
-                }
-                offset = last;
+                let Some(end) = data.end_offset() else { return Ok(None) };
+                offset = end;
             }
             offset = offset.max(next_segment);
         }
         Ok(None)
     }
 
-    /// The largest timestamp of the partition, with the batch that carries it first. None when the partition is empty.
-    pub async fn batch_of_max_time(&self, slot: Slot) -> Result<Option<ReadData>, ReadError> {
-        let bases: Vec<i64> = {
-            let state = self.state();
-            let log = &state.live(slot).ok_or(ReadError::UnknownPartition)?.log;
-            log.segments.iter().filter(|s| s.end_pos > 0).map(|s| s.base).collect()
-        };
-        let mut newest: Option<(i64, i64)> = None;
-        for base in bases {
+    /// The first batch that carries the largest timestamp from `from` on, and from the log's start, that can be read. The
+    /// log may start within the batch, behind the record with that timestamp. None when there is no record.
+    pub async fn batch_of_max_time(&self, slot: Slot, from: i64) -> Result<Option<ReadData>, ReadError> {
+        let mut newest_ms = i64::MIN;
+        for base in self.segments_with_records(slot, from)? {
             self.load_index(slot, base).await?;
-            let state = self.state();
-            let log = &state.live(slot).ok_or(ReadError::UnknownPartition)?.log;
-            let Some(at) = log.find_base(base) else { continue };
-            let Some(index) = &log.segments[at].index else { continue };
-            let candidate = (index.max_timestamp_ms(), index.max_timestamp_batch());
-            if candidate.1 < log.durable.offset && newest.is_none_or(|(time, _)| candidate.0 > time) {
-                newest = Some(candidate);
+            let unread = {
+                let state = self.state();
+                let log = &state.live(slot).ok_or(ReadError::UnknownPartition)?.log;
+                let Some(at) = log.find_base(base) else { continue };
+                let segment = &log.segments[at];
+                let Some(index) = &segment.index else { continue };
+                let from = log.log_start.max(from);
+                let (start, end) = (base.max(from), segment.end_offset.min(log.durable.offset));
+                if (start..end).contains(&index.max_timestamp_batch()) {
+                    newest_ms = newest_ms.max(index.max_timestamp_ms());
+                    continue;
+                }
+                // The batch that the index names is not asked for, deleted, or not durable yet.
+                let (known_ms, known_to) = match from <= base {
+                    true => index.max_timestamp_up_to(base, end),
+                    false => (i64::MIN, start),
+                };
+                newest_ms = newest_ms.max(known_ms);
+                known_to..end
+            };
+            let mut offset = unread.start;
+            while offset < unread.end {
+                let data = self.read_any(slot, offset).await?;
+                let Some(end) = data.end_offset() else { break };
+                let batches = data.slices.iter().flat_map(|slice| batches(slice.as_bytes()));
+                let with_records = batches.filter(|(_, batch)| batch.record_count() > 0);
+                newest_ms = with_records.fold(newest_ms, |newest, (_, batch)| newest.max(batch.max_timestamp()));
+                offset = end;
             }
         }
-        match newest {
-            Some((_, offset)) => self.read_any(slot, offset).await.map(Some),
-            None => Ok(None),
-        }
+        if newest_ms == i64::MIN { Ok(None) } else { self.batch_at_time(slot, from, newest_ms).await }
+    }
+
+    /// First offsets of the segments that hold records at or behind `from` which can be read, oldest first.
+    fn segments_with_records(&self, slot: Slot, from: i64) -> Result<Vec<i64>, ReadError> {
+        let state = self.state();
+        let log = &state.live(slot).ok_or(ReadError::UnknownPartition)?.log;
+        let from = log.log_start.max(from);
+        Ok(log.segments.iter().filter(|s| s.end_pos > 0 && s.end_offset > from).map(|s| s.base).collect())
     }
 
     /// The segments of a partition that hold records, oldest first: the first offset of each that can be read, and its
     /// largest timestamp, in ms.
     pub async fn segment_starts(&self, slot: Slot) -> Result<Vec<(i64, i64)>, ReadError> {
-        let bases: Vec<i64> = {
-            let state = self.state();
-            let log = &state.live(slot).ok_or(ReadError::UnknownPartition)?.log;
-            log.segments.iter().filter(|s| s.end_pos > 0 && s.end_offset > log.log_start).map(|s| s.base).collect()
-        };
+        let bases = self.segments_with_records(slot, 0)?;
         let mut starts = Vec::with_capacity(bases.len());
         for base in bases {
             self.load_index(slot, base).await?;

@@ -742,6 +742,59 @@ fn offsets_are_found_by_time_and_by_name() {
 }
 
 #[test]
+fn what_was_deleted_is_not_found_by_time() {
+    with_broker(1, async |broker| {
+        let topic = broker.create("events", 1, &[]).await;
+        let mut client = broker.client().await;
+        let now = broker.cores[0].reactor().unix_ms();
+        for times in [[90, 10], [60, 60], [20, 40]] {
+            let records = times.iter().map(|time| (None, &b"v"[..], now + time));
+            let bytes = build(records, Codec::None);
+            assert_eq!(client.produce(9, &topic, 1, &[(0, &bytes)]).await[0].error, ErrorCode::None);
+        }
+        // Up to which offset, then the newest record of all, and the first one at or after `now + 50`.
+        let cases = [
+            (1, (now + 60, 2), (now + 60, 2)),
+            (3, (now + 60, 3), (now + 60, 3)),
+            (4, (now + 40, 5), (-1, -1)),
+            (5, (now + 40, 5), (-1, -1)),
+            (6, (-1, -1), (-1, -1)),
+        ];
+        for (offset, newest, late) in cases {
+            let partitions = vec![DeleteRecordsPartition { partition_index: 0, offset }];
+            let topics = vec![DeleteRecordsTopic { name: &topic.name, partitions }];
+            let request = DeleteRecordsRequest { topics, timeout_ms: 1000 };
+            let deleted = client.call(ApiKey::DeleteRecords, 2, &request, |body| {
+                let response: DeleteRecordsResponse<'_> = decode(body, 2);
+                response.topics[0].partitions[0].low_watermark
+            });
+            assert_eq!(deleted.await, offset);
+            assert_eq!(list(&mut client, 11, &topic, 0, -3).await, (0, newest.0, newest.1), "from {offset} on");
+            assert_eq!(list(&mut client, 11, &topic, 0, now + 50).await, (0, late.0, late.1), "from {offset} on");
+        }
+    });
+}
+
+#[test]
+fn the_newest_record_is_one_that_is_durable() {
+    with_broker(1, async |broker| {
+        let topic = broker.create("events", 1, &[]).await;
+        let mut client = broker.client().await;
+        let now = broker.cores[0].reactor().unix_ms();
+        for time in [20, 10] {
+            let bytes = build([(None, &b"v"[..], now + time)].into_iter(), Codec::None);
+            client.produce(9, &topic, -1, &[(0, &bytes)]).await;
+        }
+        let (store, slot) = (broker.cores[0].store(), topic.partitions[0].slot);
+        let bytes = build([(None, &b"v"[..], now + 30)].into_iter(), Codec::None);
+        store.append(slot, &wire::batch::BatchView::parse(&bytes).unwrap(), 0).unwrap();
+        // The commit cannot begin before this core's next turn.
+        let found = store.batch_of_max_time(slot, 0).await.unwrap().unwrap();
+        assert_eq!(wire::batch::BatchView::parse(found.slices[0].as_bytes()).unwrap().base_offset(), 0);
+    });
+}
+
+#[test]
 fn deleted_records_are_gone_and_epochs_have_ends() {
     with_broker(2, async |broker| {
         let topic = broker.create("events", 2, &[]).await;

@@ -151,20 +151,38 @@ async fn answer(shard: Shard, place: Place, asked: Question) -> Result<Found, Er
         EARLIEST | EARLIEST_LOCAL => Ok(point(log_start, epoch_at(&shard, place, log_start))),
         LATEST_TIERED | EARLIEST_PENDING_UPLOAD => Ok(NOTHING),
         MAX_TIMESTAMP => {
-            let batch = shard.store().batch_of_max_time(place.slot).await.map_err(error_of)?;
-            let found = batch.and_then(|batch| {
-                let latest = first_batch(&batch)?.max_timestamp();
-                find(&batch, |record| record.timestamp == latest)
-            });
+            let newest_from = async |from| {
+                let batch = shard.store().batch_of_max_time(place.slot, from).await.map_err(error_of)?;
+                let newest = |batch: &ReadData| find(batch, Pick::Newest, |record| record.offset >= log_start);
+                Ok(batch.map(|batch| (newest(&batch), batch)))
+            };
+            let mut found = newest_from(log_start).await?;
+            // The log may start within a batch, behind the record that makes it the newest one.
+            if let Some((first, batch)) = &found
+                && starts_before(batch, log_start)
+                && let Some(end) = batch.end_offset()
+                && let Some((next, batch)) = newest_from(end).await?
+                && next.map(|it| it.timestamp) > first.map(|it| it.timestamp)
+            {
+                found = Some((next, batch));
+            }
             let visible_end = visible_end()?;
-            Ok(found.filter(|found| found.offset < visible_end).unwrap_or(NOTHING))
+            let newest = found.and_then(|(newest, _)| newest).filter(|found| found.offset < visible_end);
+            Ok(newest.unwrap_or(NOTHING))
         }
         timestamp => {
-            let batch = shard.store().batch_at_time(place.slot, timestamp).await.map_err(error_of)?;
-            let wanted = |record: &Record<'_>| record.timestamp >= timestamp && record.offset >= log_start;
-            let visible_end = visible_end()?;
-            let found = batch.and_then(|batch| find(&batch, wanted)).filter(|found| found.offset < visible_end);
-            Ok(found.unwrap_or(NOTHING))
+            let mut from = log_start;
+            // The log may start within a batch, behind the record that makes the batch late enough.
+            while let Some(batch) = shard.store().batch_at_time(place.slot, from, timestamp).await.map_err(error_of)? {
+                let wanted = |record: &Record<'_>| record.timestamp >= timestamp && record.offset >= log_start;
+                if let Some(found) = find(&batch, Pick::First, wanted) {
+                    let visible_end = visible_end()?;
+                    return Ok(if found.offset < visible_end { found } else { NOTHING });
+                }
+                let Some(end) = batch.end_offset() else { break };
+                from = end;
+            }
+            Ok(NOTHING)
         }
     }
 }
@@ -181,16 +199,30 @@ fn epoch_at(shard: &Shard, place: Place, offset: i64) -> i32 {
     epoch
 }
 
-fn find(data: &ReadData, wanted: impl Fn(&Record<'_>) -> bool) -> Option<Found> {
-    let batch = first_batch(data)?;
+/// Which of the records that are wanted.
+#[derive(Debug, Clone, Copy)]
+enum Pick {
+    First,
+    /// By its timestamp; of those with one timestamp the first.
+    Newest,
+}
+
+/// A record of a batch.
+fn find(data: &ReadData, pick: Pick, wanted: impl Fn(&Record<'_>) -> bool) -> Option<Found> {
+    let batch = BatchView::parse(data.slices.first()?.as_bytes()).ok()?;
     let mut scratch = Vec::new();
     let body = batch.decompress(DECOMPRESSED_BYTES, &mut scratch).ok()?;
-    let record = batch.records_in(body).flatten().find(wanted)?;
+    let mut records = batch.records_in(body).flatten().filter(wanted);
+    let record = match pick {
+        Pick::First => records.next()?,
+        Pick::Newest => records.reduce(|newest, it| if it.timestamp > newest.timestamp { it } else { newest })?,
+    };
     Some(Found { timestamp: record.timestamp, offset: record.offset, leader_epoch: batch.leader_epoch() })
 }
 
-fn first_batch(data: &ReadData) -> Option<BatchView<'_>> {
-    BatchView::parse(data.slices.first()?.as_bytes()).ok()
+fn starts_before(data: &ReadData, offset: i64) -> bool {
+    let batch = data.slices.first().and_then(|slice| BatchView::parse(slice.as_bytes()).ok());
+    batch.is_some_and(|batch| batch.base_offset() < offset)
 }
 
 pub(super) fn error_of(error: ReadError) -> ErrorCode {

@@ -25,7 +25,6 @@ use engine::reactor::Notify;
 use engine::{Isolation, Read, ReadData, ReadError, Slot};
 use wire::api::ApiKey;
 use wire::batch::Batches;
-use wire::compression::Codec;
 use wire::error::ErrorCode;
 use wire::fetch::{AbortedTransaction, EpochEnd, FetchResponseWriter, FetchView, FetchedPartition};
 use wire::header::RequestHeader;
@@ -33,7 +32,6 @@ use wire::header::RequestHeader;
 use super::epochs::{check_epoch, end_of_epoch};
 use super::fetch_session::{Answered, Context, NO_SESSION, SessionRequest, Sessions, TopicRef, Wanted};
 use super::legacy::fetch::{self as legacy, Converted};
-use super::produce_rules::stored_codec;
 use crate::api::{RequestError, begin_response};
 use crate::connection::Connection;
 use crate::connection::responses::{Reply, Ticket};
@@ -43,9 +41,6 @@ use crate::shard::Shard;
 
 /// The first version whose records are batches of magic 2 (KIP-98).
 const MAGIC_2_FROM: i16 = 4;
-
-/// The first version that may carry zstd (KIP-110).
-const ZSTD_FROM: i16 = 10;
 
 /// Up to this version clients do not know KAFKA_STORAGE_ERROR.
 const NO_STORAGE_ERROR_UP_TO: i16 = 5;
@@ -247,10 +242,6 @@ impl Fetch {
                 located.errors.push((at, ErrorCode::InvalidRequest));
                 continue;
             };
-            if self.version < ZSTD_FROM && stored_codec(topic) == Some(Codec::Zstd) {
-                located.errors.push((at, ErrorCode::UnsupportedCompressionType));
-                continue;
-            }
             let spec = Spec {
                 at,
                 slot: place.slot,

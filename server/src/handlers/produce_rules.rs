@@ -90,6 +90,10 @@ pub(crate) fn check<'a>(topic: &Topic, records: Option<&'a [u8]>, terms: Terms<'
     if batch.base_offset() != 0 || attributes.is_control() {
         return Err(ErrorCode::InvalidRecord.into());
     }
+    // Once as it came, and again by the store as it is stored: the broker may have to change the codec.
+    if batch.total_len() > topic.settings.max_message_bytes.unsigned_abs() as usize {
+        return Err(ErrorCode::MessageTooLarge.into());
+    }
     let codec = batch.codec().map_err(|_| ErrorCode::UnsupportedCompressionType)?;
     if needs_records(topic, &batch, terms.now_ms) {
         check_records(topic, &batch, terms.now_ms)?;

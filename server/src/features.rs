@@ -15,11 +15,14 @@ pub struct Feature {
 pub const SUPPORTED: &[Feature] = &[
     Feature { name: METADATA_VERSION, min: METADATA_4_3, max: METADATA_4_3 },
     Feature { name: GROUP_VERSION, min: 0, max: 1 },
-    Feature { name: "transaction.version", min: 0, max: 2 },
+    Feature { name: TRANSACTION_VERSION, min: 0, max: 2 },
 ];
 
 /// The feature that tells which protocols groups may speak: from level 1 on the consumer protocol too (KIP-848).
 pub const GROUP_VERSION: &str = "group.version";
+
+/// The feature that tells how transactions end: from level 2 on each end takes an epoch (KIP-890).
+pub const TRANSACTION_VERSION: &str = "transaction.version";
 
 /// The feature that tells the forms of the metadata's records.
 pub const METADATA_VERSION: &str = "metadata.version";

@@ -45,13 +45,14 @@ const ON_ITS_WAY: &[ErrorCode] = &[
     ErrorCode::ConcurrentTransactions,
 ];
 
-/// Settings of both brokers, so that groups do not wait for members to come, records stay whenever they are from, and
-/// metadata of offsets is soon too long.
+/// Settings of both brokers, so that groups do not wait for members to come, records stay whenever they are from,
+/// metadata of offsets is soon too long, and transactions that take too long are looked for often.
 const PROPERTIES: &[(&str, &str)] = &[
     ("auto.create.topics.enable", "false"),
     ("group.initial.rebalance.delay.ms", "0"),
     ("log.retention.ms", "-1"),
     ("offset.metadata.max.bytes", "16"),
+    ("transaction.abort.timed.out.transaction.cleanup.interval.ms", "100"),
 ];
 
 #[test]

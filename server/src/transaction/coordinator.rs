@@ -58,9 +58,16 @@ pub struct Ending {
 #[derive(Debug, Default)]
 pub struct Coordinator {
     ids: BTreeMap<Arc<str>, State>,
+    /// The protocol by which the coordinator itself ends transactions.
+    cluster: ClientVersion,
 }
 
 impl Coordinator {
+    /// Takes over what the cluster goes by: the finalized level of `transaction.version`.
+    pub fn set_cluster(&mut self, cluster: ClientVersion) {
+        self.cluster = cluster;
+    }
+
     /// Takes over a record, as the log gives them.
     pub fn load(&mut self, transactional_id: Arc<str>, state: Option<State>) {
         match state {
@@ -103,7 +110,7 @@ impl Coordinator {
         }
         let next = match state.phase {
             Phase::PrepareCommit | Phase::PrepareAbort => return Err(ErrorCode::ConcurrentTransactions),
-            Phase::Ongoing => state.prepare_fence(now_ms),
+            Phase::Ongoing => state.prepare_fence(self.cluster, now_ms),
             Phase::Empty | Phase::CompleteCommit | Phase::CompleteAbort => {
                 if state.is_exhausted() && expected.is_none_or(|it| it.epoch == state.producer.epoch) {
                     let Some(fresh_id) = fresh_id else { return Ok(Step::NeedId) };
@@ -195,7 +202,8 @@ impl Coordinator {
     /// Aborts transactions that have been open for too long, and fences their producers.
     pub fn abort_overdue(&mut self, now_ms: i64) -> Vec<Change> {
         let overdue = self.ids.iter().filter(|(_, state)| state.is_overdue(now_ms));
-        let overdue: Vec<_> = overdue.map(|(id, state)| (id.clone(), state.prepare_fence(now_ms))).collect();
+        let overdue: Vec<_> =
+            overdue.map(|(id, state)| (id.clone(), state.prepare_fence(self.cluster, now_ms))).collect();
         overdue.into_iter().filter_map(|(id, next)| self.change(&id, next).change()).collect()
     }
 

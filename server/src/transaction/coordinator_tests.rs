@@ -98,9 +98,12 @@ fn strangers_and_the_fenced_are_refused() {
 
 #[test]
 fn whoever_is_shut_out_of_a_transaction_loses_one_epoch() {
-    for client in [ClientVersion::V1, ClientVersion::V2] {
+    use ClientVersion::{V1, V2};
+    // What the producer speaks decides nothing.
+    for (client, cluster) in [(V1, V1), (V1, V2), (V2, V1), (V2, V2)] {
         for is_overdue in [true, false] {
             let mut all = Coordinator::default();
+            all.set_cluster(cluster);
             let old = begun(&mut all);
             all.add("pay", old, &some(&[0]), client, 10).unwrap();
             if is_overdue {
@@ -110,12 +113,13 @@ fn whoever_is_shut_out_of_a_transaction_loses_one_epoch() {
             }
             let ending = all.ending(&id()).unwrap();
             assert_eq!((ending.producer, ending.outcome), (Producer { id: 7, epoch: 1 }, Outcome::Abort));
+            assert_eq!(ending.client, cluster);
             assert_eq!(all.add("pay", old, &some(&[0]), client, 12), Err(ErrorCode::ProducerFenced));
             all.told(&ending, 20).unwrap();
             let goes_on = all.init("pay", 1000, Some(old), None, 30);
-            match client {
-                ClientVersion::V1 => assert_eq!(goes_on, Err(ErrorCode::ProducerFenced)),
-                ClientVersion::V2 => assert_eq!(carry_out(&mut all, goes_on).0, Producer { id: 7, epoch: 1 }),
+            match cluster {
+                V1 => assert_eq!(goes_on, Err(ErrorCode::ProducerFenced)),
+                V2 => assert_eq!(carry_out(&mut all, goes_on).0, Producer { id: 7, epoch: 1 }),
             }
             assert_eq!(begun(&mut all), Producer { id: 7, epoch: 2 });
             assert_eq!(all.init("pay", 1000, Some(old), None, 40), Err(ErrorCode::ProducerFenced));

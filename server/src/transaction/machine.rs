@@ -121,6 +121,11 @@ impl Machine {
         Machine { number, loads, coordinator: Coordinator::default(), parked: BTreeMap::new(), patience_ms }
     }
 
+    /// See [`Coordinator::set_cluster`].
+    pub fn set_cluster(&mut self, cluster: ClientVersion) {
+        self.coordinator.set_cluster(cluster);
+    }
+
     /// A producer begins: see [`Coordinator::init`].
     pub fn init(
         &mut self,

@@ -20,9 +20,10 @@ use super::coordinator::Ending;
 use super::ids::next_producer_id;
 use super::machine::{Answer, End, Init, Join, Loads, Machine};
 use super::markers;
-use super::state::{Partition, Producer, State};
+use super::state::{ClientVersion, Partition, Producer, State};
 use crate::config::coordinators::TransactionOptions;
 use crate::coordinator::{Coordinator, LogTopic, partition_among};
+use crate::features::TRANSACTION_VERSION;
 use crate::services::Services;
 use crate::shard::Shard;
 use crate::state_machine::{Effects, Now, Ticket};
@@ -160,6 +161,11 @@ fn of(shard: &Shard) -> Rc<Transactions> {
     Services::of(shard).transactions()
 }
 
+/// The protocol of transactions that the cluster goes by.
+fn cluster(shard: &Shard) -> ClientVersion {
+    ClientVersion::of(shard.image().features().get(TRANSACTION_VERSION).copied().unwrap_or_default())
+}
+
 fn start_core(shard: &Shard) {
     let services = Services::of(shard);
     let options = services.options.coordinators.transactions;
@@ -182,7 +188,9 @@ impl Transactions {
     async fn init(self: &Rc<Self>, shard: &Shard, number: i32, init: Init) -> Result<Producer, ErrorCode> {
         let mut fresh_id = None;
         loop {
+            let cluster = cluster(shard);
             let asked = |machine: &mut Machine, now: Now, ticket: Ticket, effects: &mut Effects<Answer>| {
+                machine.set_cluster(cluster);
                 machine.init(&init, fresh_id, now, ticket, effects);
             };
             match self.decide(shard, number, asked).await? {
@@ -302,10 +310,12 @@ impl Transactions {
         loop {
             sleep_ms(shard, self.options.abort_interval_ms).await;
             for number in self.coordinator.active() {
-                let Ok(Answer::Endings(endings)) = self
-                    .ask(shard, number, |machine, now, ticket, effects| machine.abort_overdue(now, ticket, effects))
-                    .await
-                else {
+                let cluster = cluster(shard);
+                let asked = |machine: &mut Machine, now: Now, ticket: Ticket, effects: &mut Effects<Answer>| {
+                    machine.set_cluster(cluster);
+                    machine.abort_overdue(now, ticket, effects);
+                };
+                let Ok(Answer::Endings(endings)) = self.ask(shard, number, asked).await else {
                     continue;
                 };
                 for ending in endings {

@@ -81,11 +81,12 @@ impl Phase {
 }
 
 /// How far client and broker go along with KIP-890.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ClientVersion {
     /// Partitions are added by AddPartitionsToTxn, and an epoch serves many transactions.
     V1,
     /// Partitions are added by the first write, and every transaction has an epoch of its own.
+    #[default]
     V2,
 }
 
@@ -281,16 +282,18 @@ impl State {
 
     /// The transaction's abort is decided by the coordinator, and its producer is shut out by that: it loses one epoch. Under
     /// the newer protocol the end takes that epoch as any end does, and the producer may ask to go on with the next one.
+    /// That is for the cluster to say, whatever the producer speaks, as in Kafka: so clients of the older protocol go on after
+    /// a transaction of theirs has taken too long.
     #[must_use]
-    pub fn prepare_fence(&self, now_ms: i64) -> State {
-        let fenced = match self.client {
+    pub fn prepare_fence(&self, cluster: ClientVersion, now_ms: i64) -> State {
+        let fenced = match cluster {
             ClientVersion::V1 => {
                 let epoch = self.producer.epoch.saturating_add(1);
                 State { producer: Producer { epoch, ..self.producer }, last_epoch: NO_EPOCH, ..self.clone() }
             }
             ClientVersion::V2 => self.clone(),
         };
-        fenced.prepare_end(Outcome::Abort, self.client, NO_PRODUCER_ID, now_ms)
+        fenced.prepare_end(Outcome::Abort, cluster, NO_PRODUCER_ID, now_ms)
     }
 
     /// All partitions know the end.

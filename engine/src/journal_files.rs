@@ -190,7 +190,7 @@ impl JournalFiles {
     pub(crate) fn fill(&self) -> f64 {
         let files = self.files.borrow();
         let at_checkpoint = self.full_at_checkpoint() as u64 * self.file_bytes;
-        let room = (self.max_files as u64 - 1) * self.file_bytes - at_checkpoint;
+        let room = ((self.max_files as u64 - 1) * self.file_bytes).saturating_sub(at_checkpoint).max(1);
         let taken = (files.full.len() as u64 * self.file_bytes + files.pos).saturating_sub(at_checkpoint);
         (taken as f64 / room as f64).min(1.0)
     }

@@ -46,10 +46,12 @@ const ON_ITS_WAY: &[ErrorCode] = &[
 ];
 
 /// Settings of both brokers, so that groups do not wait for members to come, records stay whenever they are from,
-/// metadata of offsets is soon too long, and transactions that take too long are looked for often.
+/// metadata of offsets is soon too long, transactions that take too long are looked for often, and consumers are given
+/// their partitions at once.
 const PROPERTIES: &[(&str, &str)] = &[
     ("auto.create.topics.enable", "false"),
     ("group.initial.rebalance.delay.ms", "0"),
+    ("group.consumer.assignment.interval.ms", "0"),
     ("log.retention.ms", "-1"),
     ("offset.metadata.max.bytes", "16"),
     ("transaction.abort.timed.out.transaction.cleanup.interval.ms", "100"),

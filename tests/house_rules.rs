@@ -337,7 +337,10 @@ fn targets(crate_dir: &str) -> Vec<(PathBuf, bool)> {
         ["src/lib.rs", "src/main.rs", "build.rs"].iter().map(|name| (dir.join(name), false)).collect();
     for (name, is_test) in [("src/bin", false), ("tests", true), ("benches", true), ("examples", false)] {
         let Ok(entries) = std::fs::read_dir(dir.join(name)) else { continue };
-        targets.extend(entries.flatten().map(|entry| (entry.path(), is_test)));
+        for entry in entries.flatten() {
+            // A directory is a target by its `main.rs`.
+            targets.extend([entry.path(), entry.path().join("main.rs")].map(|path| (path, is_test)));
+        }
     }
     let manifest = manifest(crate_dir);
     for (kind, is_test) in [("lib", false), ("bin", false), ("test", true), ("bench", true), ("example", false)] {

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use common::compacted::{
     Record, Records, check_batches, check_left, compact_all, compact_next, few_keys, many_keys, newest, records_of,
 };
-use common::{DIR, Random, config, empty_disk, key, options};
+use common::{DIR, Random, config, empty_disk, key, options, or_end};
 use engine::io::Io;
 use engine::io::sim::{Crash, Image, Sim, SimConfig};
 use engine::limits::Limits;
@@ -127,17 +127,6 @@ async fn reopen(reactor: &Reactor, config: PartitionConfig) -> io::Result<(Store
 
 async fn create(store: &Store, config: PartitionConfig) -> io::Result<Slot> {
     store.create_partition(PartitionSpec { key: key(0), topic: "t".to_owned(), config }).await
-}
-
-/// In a world that has ended, an error is the end and not an answer.
-async fn or_end<T>(sim: &Sim, result: io::Result<T>) -> T {
-    match result {
-        Ok(value) => value,
-        Err(error) => {
-            assert!(sim.is_halted(), "failed by itself: {error}");
-            std::future::pending().await
-        }
-    }
 }
 
 fn new_batch(random: &mut Random, known: &mut History, producer: Option<usize>, now_ms: i64) -> (Vec<u8>, usize) {

@@ -76,6 +76,17 @@ pub(crate) fn key(partition: u32) -> PartitionKey {
     PartitionKey { topic_id: [9; 16], partition }
 }
 
+/// In a world that has ended, an error is the end and not an answer.
+pub(crate) async fn or_end<T>(sim: &Sim, result: io::Result<T>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => {
+            assert!(sim.is_halted(), "failed by itself: {error}");
+            std::future::pending().await
+        }
+    }
+}
+
 pub(crate) fn start(reactor: &Reactor, store: &Store) {
     let running = store.clone();
     reactor.spawn(async move {

@@ -91,8 +91,8 @@ pub struct Limits {
     pub index_interval_bytes: u32,
     /// Producers remembered per partition. The one that has been silent longest is forgotten first.
     pub producers_per_partition: usize,
-    /// Aborted transactions that one segment ends: it is rolled before there are more, so that the list of the growing one,
-    /// which only memory has, stays below half a MiB.
+    /// Aborted transactions that one segment ends: it is rolled before there are more, and compaction joins no more than
+    /// that, so that the list of the growing one, which only memory has, and the one read last stay below half a MiB each.
     pub aborted_per_segment: usize,
     /// Aborted transactions of completed segments that a partition keeps in memory besides the list read last, 32 bytes
     /// each. Files have them as well.

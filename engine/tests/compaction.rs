@@ -13,8 +13,8 @@ use common::compacted::{
     Record, Records, check_batches, check_left, compact_all, compact_next, few_keys, many_keys, newest, records_of,
 };
 use common::{DIR, Random, config, empty_disk, key, options, or_end};
-use engine::io::Io;
 use engine::io::sim::{Crash, Image, Sim, SimConfig};
+use engine::io::{Io, Open};
 use engine::limits::Limits;
 use engine::reactor::Reactor;
 use engine::{
@@ -422,6 +422,46 @@ fn small_neighbours_become_one_segment() {
         assert_eq!(of_first.count(), 1, "{:?}", names(reactor));
         assert!(store.info(slot).unwrap().bytes < before);
         read_all(store, slot, &known).await;
+    });
+}
+
+#[test]
+fn no_segment_is_joined_that_would_end_too_many_aborted_transactions() {
+    with_store(async |sim, reactor, store, slot| {
+        let max = Limits::tiny().aborted_per_segment;
+        let mut sequences = 0..;
+        // Small ones: a segment's list is full long before the segment is.
+        let mut abort = async |times: usize| {
+            for sequence in sequences.by_ref().take(times) {
+                let mut builder = BatchBuilder::new(Codec::None);
+                builder.producer(TRANSACTIONAL as i64 + 100, 0, sequence).transactional(true);
+                let record = NewRecord { timestamp: reactor.unix_ms(), key: Some(b"k"), value: None, headers: &[] };
+                builder.push(&record).unwrap();
+                let mut bytes = Vec::new();
+                builder.finish(&mut bytes).unwrap();
+                append(sim, store, slot, &bytes).await;
+                let marker = end_transaction(sim, store, slot, false).await;
+                store.wait_commit(marker.seq).await.unwrap();
+            }
+        };
+        let of_kind = |kind| names(reactor).into_iter().filter(|name| name.ends_with(kind)).collect::<Vec<_>>();
+        abort(8 * max).await;
+        compact_next(store, &many_keys()).await.expect("there is something to compact");
+        let lists = of_kind(".aborted");
+        assert!(!lists.is_empty());
+        for name in lists {
+            let file = reactor.open(&PathBuf::from(DIR).join("t-0").join(&name), Open::default()).await.unwrap();
+            let bytes = reactor.file_len(&file).await.unwrap();
+            // A checksum, and 32 bytes for each.
+            assert!(bytes <= 4 + 32 * max as u64, "{name} has {bytes} bytes");
+        }
+        // Their records are gone: the next pass forgets the transactions, and nothing is in the way of the one after it.
+        let before = of_kind(".log").len();
+        for _ in 0..2 {
+            abort(max).await;
+            compact_next(store, &many_keys()).await.expect("there is something to compact");
+        }
+        assert!(of_kind(".log").len() < before, "{:?}", names(reactor));
     });
 }
 

@@ -228,10 +228,11 @@ impl Store {
         let mapped_to = self.map_keys(plan, options, &pace, &mut newest).await?;
         let first_base = plan.sources.first().map_or(0, |first| first.base);
         let aborted = self.aborted_from(plan, first_base).await?;
-        let (segment_bytes, delete_retention_ms) = {
+        let (groups, delete_retention_ms) = {
             let state = self.state();
             let config = &state.live(slot).ok_or(Ended::Overtaken)?.config;
-            (config.segment_bytes, config.delete_retention_ms)
+            let max = Max { bytes: config.segment_bytes, aborted: state.options.limits.aborted_per_segment };
+            (groups(&plan.sources, mapped_to, &aborted, max), config.delete_retention_ms)
         };
         let rules = Rules {
             newest: &newest,
@@ -242,7 +243,7 @@ impl Store {
         };
         let mut filter = Filter::new(rules, Transactions::new(aborted));
         let mut done = Compacted { slot, cleaned_to: mapped_to, bytes_before: 0, bytes_after: 0 };
-        for group in groups(&plan.sources, mapped_to, segment_bytes) {
+        for group in groups {
             done.bytes_before += group.iter().map(|source| source.bytes).sum::<u64>();
             done.bytes_after += self.compact_group(slot, group, options, &pace, &mut filter).await?;
         }
@@ -635,15 +636,27 @@ fn place_of(log: &Log, group: &[Source]) -> Option<usize> {
     (there == group.len()).then_some(at)
 }
 
-/// The segments that begin before `mapped_to`, in groups that fit into one segment each.
-fn groups(sources: &[Source], mapped_to: i64, segment_bytes: u64) -> Vec<&[Source]> {
+/// What one segment may have.
+#[derive(Debug, Clone, Copy)]
+struct Max {
+    bytes: u64,
+    /// Aborted transactions that it ends.
+    aborted: usize,
+}
+
+/// The segments that begin before `mapped_to`, in groups that fit into one segment each. `aborted` is in the order in which
+/// the transactions end.
+fn groups<'a>(sources: &'a [Source], mapped_to: i64, aborted: &[AbortedTransaction], max: Max) -> Vec<&'a [Source]> {
+    let ended_before = |offset| aborted.partition_point(|it| it.last_offset < offset);
     let mut rest = &sources[..sources.partition_point(|source| source.base < mapped_to)];
     let mut groups = Vec::new();
     while let Some(first) = rest.first() {
         let mut bytes = 0;
         let fits = |source: &&Source| {
             bytes += source.bytes;
-            bytes <= segment_bytes && source.end_offset - 1 - first.base <= i64::from(i32::MAX)
+            bytes <= max.bytes
+                && ended_before(source.end_offset) - ended_before(first.base) <= max.aborted
+                && source.end_offset - 1 - first.base <= i64::from(i32::MAX)
         };
         // A segment may be larger than they are now to be.
         let (group, others) = rest.split_at(rest.iter().take_while(fits).count().max(1));

@@ -38,7 +38,6 @@ use crate::hash::Hasher;
 use crate::limits::OUTBOX_MESSAGES;
 use crate::shard::Shard;
 use crate::transaction::admission::{self, Refused, Writer};
-use crate::transaction::state::{Partition, Producer};
 
 /// A message between cores.
 pub enum CoreMsg {
@@ -93,21 +92,8 @@ pub struct Append {
     pub leader_epoch: i32,
     /// One whole batch.
     pub batch: Bytes,
-    /// The transaction that the batch is part of, if it is part of one.
-    pub transaction: Option<Transaction>,
-}
-
-/// What a batch says of its transaction.
-#[derive(Debug, Clone)]
-pub struct Transaction {
-    /// The transactional id, in UTF-8.
-    pub id: Bytes,
-    /// The topic and number of the partition.
-    pub partition: Partition,
-    /// The producer.
-    pub producer: Producer,
-    /// See [`Writer::adds`].
-    pub adds: bool,
+    /// Who writes it, where it is part of a transaction.
+    pub writer: Option<Writer>,
 }
 
 /// A core's queues to the others, and what it owes them.
@@ -318,7 +304,7 @@ impl Shard {
     /// Appends a batch of another core, or one that its own core cannot append at once. An error means that there is no
     /// memory for it at this moment.
     fn append_for(&self, from: usize, append: &Append) -> Result<(), Busy> {
-        let joining = append.transaction.as_ref().map(|transaction| (append.slot, transaction.producer.id));
+        let joining = append.writer.as_ref().map(|writer| (append.slot, writer.producer.id));
         if let Some(key) = joining
             && let Some(queue) = self.0.router.joining.borrow_mut().get_mut(&key)
         {
@@ -365,14 +351,8 @@ impl Shard {
     async fn append_joining(&self, key: (Slot, i64)) {
         loop {
             let Some((from, append)) = self.first_joining(key) else { return };
-            let Some(transaction) = &append.transaction else { return };
-            let writer = Writer {
-                transactional_id: String::from_utf8_lossy(&transaction.id).into(),
-                producer: transaction.producer,
-                first_sequence: BatchView::parse(&append.batch).map_or(0, |batch| batch.base_sequence()),
-                adds: transaction.adds,
-            };
-            match admission::admit(self, append.slot, &transaction.partition, &writer).await {
+            let Some(writer) = &append.writer else { return };
+            match admission::admit(self, append.slot, writer).await {
                 Ok(guard) => {
                     if let Err(Busy) = self.append_joined(key, guard) {
                         self.wait_for_memory().await;

@@ -14,7 +14,7 @@
 //! - OffsetDelete spares the topics that a group subscribes to.
 //! - Owner core: that of the group's partition of `__consumer_offsets`.
 
-use engine::TransactionGuard;
+use engine::{Slot, TransactionGuard};
 use wire::Uuid;
 use wire::error::ErrorCode;
 use wire::messages::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
@@ -107,14 +107,15 @@ pub async fn handle_txn_commit(shard: Shard, request: Request) -> Result<Reply, 
         take_outcomes(Err(ErrorCode::InvalidGroupId), &mut outcomes);
     } else if !offsets.is_empty() {
         let image = image.clone();
-        let writer = Writer {
-            transactional_id: asked.transactional_id.into(),
-            producer: Producer { id: asked.producer_id, epoch: asked.producer_epoch },
-            first_sequence: 0,
-            adds: request.version >= ADDS_FROM,
-        };
+        let transactional_id = asked.transactional_id.into();
+        let producer = Producer { id: asked.producer_id, epoch: asked.producer_epoch };
         let version = request.version;
-        let admit = move |core: Shard, group: Owner| async move { admit(&core, group, &writer, version).await };
+        let admit = move |core: Shard, group: Owner| async move {
+            let partition = (LogTopic::Offsets.name().into(), group.partition);
+            let adds = version >= ADDS_FROM;
+            let writer = Writer { transactional_id, producer, first_sequence: 0, partition, adds };
+            admit(&core, group.slot, &writer, version).await
+        };
         let answer = ask_after(&shard, asked.group_id, &request, admit, move |own, groups, now, ticket, effects| {
             let asked: TxnOffsetCommitRequest<'_> = again(own);
             let (offsets, _) = check_txn_commit(&asked, &image);
@@ -148,14 +149,8 @@ pub async fn handle_txn_commit(shard: Shard, request: Request) -> Result<Reply, 
 }
 
 /// Has the coordinator of a transaction let the offsets of a group into it, on the core that owns the group.
-async fn admit(
-    core: &Shard,
-    group: Owner,
-    writer: &Writer,
-    version: i16,
-) -> Result<Option<TransactionGuard>, ErrorCode> {
-    let partition = (LogTopic::Offsets.name().into(), group.partition);
-    admission::admit(core, group.slot, &partition, writer).await.map_err(|refused| match refused {
+async fn admit(core: &Shard, slot: Slot, writer: &Writer, version: i16) -> Result<Option<TransactionGuard>, ErrorCode> {
+    admission::admit(core, slot, writer).await.map_err(|refused| match refused {
         Refused::Store(error) => Unavailable::Refused(error).code(),
         Refused::Coordinator(ErrorCode::ProducerFenced) => ErrorCode::InvalidProducerEpoch,
         Refused::Coordinator(ErrorCode::TransactionAbortable) if version < ABORTABLE_FROM => ErrorCode::InvalidTxnState,

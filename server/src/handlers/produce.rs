@@ -18,11 +18,11 @@
 //! the transaction's coordinator has to know before. It is asked at once where it is on this core as well; else the batch
 //! goes to the partition's core, even if that is this one, and waits there for the coordinator (see [`crate::router`]).
 
+use std::cell::OnceCell;
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use engine::TransactionGuard;
 use engine::partition::{AppendError, Appended, Origin};
 use engine::store::Slot;
 use wire::api::ApiKey;
@@ -39,7 +39,7 @@ use crate::connection::{Connection, Step};
 use crate::frame::Frames;
 use crate::image::Topic;
 use crate::limits::KEPT_REQUESTS;
-use crate::router::{Append, CoreMsg, Transaction};
+use crate::router::{Append, CoreMsg};
 use crate::shard::Shard;
 use crate::transaction::admission::{self, Refused, Writer};
 use crate::transaction::state::Producer;
@@ -58,8 +58,7 @@ pub(crate) struct Work {
     acks: i16,
     /// Where the body begins in the frame.
     body: usize,
-    /// Where the transactional id is in the frame, if there is one.
-    transactional_id: Option<Range<usize>>,
+    transactional_id: Option<TransactionalId>,
     /// The partitions, in the order of the request.
     entries: Vec<Entry>,
     /// The entry to be appended next.
@@ -70,6 +69,15 @@ pub(crate) struct Work {
     job: Option<JobId>,
     /// Answers of other cores that have not come.
     awaited: u32,
+}
+
+/// The transactional id of a request.
+#[derive(Debug)]
+struct TransactionalId {
+    /// Where it is in the frame.
+    at: Range<usize>,
+    /// The same for those who keep it, made when the first of them asks.
+    kept: OnceCell<Arc<str>>,
 }
 
 /// One partition of a request.
@@ -163,7 +171,7 @@ pub(crate) fn begin(
     work.body = body;
     work.transactional_id = view.transactional_id.map(|id| {
         let start = id.as_ptr().addr() - frame.as_ptr().addr();
-        start..start + id.len()
+        TransactionalId { at: start..start + id.len(), kept: OnceCell::new() }
     });
     let terms = Terms {
         version: header.version,
@@ -215,24 +223,13 @@ pub(crate) fn go_on(
     frames: &Frames,
 ) -> Result<Step, RequestError> {
     let shard = connection.shard();
-    while let Some(entry) = work.entries.get_mut(work.next) {
-        if let State::Checked { core, slot, leader_epoch, batch, transaction } = &entry.state {
-            let appended = match *core == shard.core() {
-                true => {
-                    let id = work.transactional_id.clone().map(|id| &frame[id]);
-                    let joining = transaction.as_ref().zip(id).map(|(topic, id)| Joining {
-                        transactional_id: id,
-                        partition: (topic, entry.index),
-                        adds: work.version >= ADDS_FROM,
-                    });
-                    append_here(shard, *slot, *leader_epoch, batch.bytes(frame), joining)
-                }
-                false => Here::Elsewhere,
-            };
+    while let Some(entry) = work.entries.get(work.next) {
+        if let State::Checked { core, .. } = entry.state {
+            let appended = if core == shard.core() { append_here(shard, &work, entry, frame) } else { Here::Elsewhere };
             match appended {
                 Here::Appended(appended) => {
                     work.gate = work.gate.max(appended.seq);
-                    entry.state = State::Appended(appended);
+                    work.entries[work.next].state = State::Appended(appended);
                 }
                 Here::Refused(AppendError::Busy) => return Ok(Step::Busy(work)),
                 Here::Refused(error) => {
@@ -267,66 +264,39 @@ enum Here {
     Elsewhere,
 }
 
-/// What the first batch of a transaction in a partition needs to be let in.
-struct Joining<'a> {
-    /// In UTF-8.
-    transactional_id: &'a [u8],
-    partition: (&'a Arc<str>, i32),
-    /// See [`Writer::adds`].
-    adds: bool,
-}
-
-fn append_here(shard: &Shard, slot: Slot, leader_epoch: i32, batch: &[u8], joining: Option<Joining<'_>>) -> Here {
-    let Ok(batch) = BatchView::parse(batch) else { return Here::Refused(AppendError::InvalidRecord) };
-    if joining.is_some() && shard.0.router.is_joining(slot, batch.producer_id()) {
+fn append_here(shard: &Shard, work: &Work, entry: &Entry, frame: &[u8]) -> Here {
+    let State::Checked { slot, leader_epoch, ref batch, ref transaction, .. } = entry.state else {
+        return Here::Elsewhere;
+    };
+    let Ok(batch) = BatchView::parse(batch.bytes(frame)) else { return Here::Refused(AppendError::InvalidRecord) };
+    if transaction.is_some() && shard.0.router.is_joining(slot, batch.producer_id()) {
         return Here::Elsewhere;
     }
     let mut result = shard.store().append(slot, &batch, leader_epoch);
-    if let (Err(AppendError::InvalidTxnState), Some(joining)) = (&result, joining) {
+    if let Err(AppendError::InvalidTxnState) = result
+        && let Some(writer) = work.writer(entry, frame)
+    {
         // The transaction is not open in the partition.
-        let Some(guard) = joining.admit(shard, slot, &batch) else { return Here::Elsewhere };
+        let Some(guard) = admission::admit_at_once(shard, slot, &writer) else { return Here::Elsewhere };
         result = shard.store().append_as(Origin::Client, Some(guard), slot, &batch, leader_epoch);
     }
     result.map_or_else(Here::Refused, Here::Appended)
 }
 
-impl Joining<'_> {
-    /// Asks the coordinator, if that can be done at once.
-    fn admit(&self, shard: &Shard, slot: Slot, batch: &BatchView<'_>) -> Option<TransactionGuard> {
-        let (topic, index) = self.partition;
-        let writer = Writer {
-            transactional_id: str::from_utf8(self.transactional_id).ok()?.into(),
-            producer: Producer { id: batch.producer_id(), epoch: batch.producer_epoch() },
-            first_sequence: batch.base_sequence(),
-            adds: self.adds,
-        };
-        admission::admit_at_once(shard, slot, &(topic.clone(), index), &writer)
-    }
-}
-
 /// Sends the next batch of a request to its core.
 fn send(connection: &Connection, work: &mut Work, frame: &[u8], frames: &Frames) {
     let shard = connection.shard();
-    let entry = &mut work.entries[work.next];
-    let State::Checked { core, slot, leader_epoch, batch, transaction } = &entry.state else { return };
-    let (core, slot, leader_epoch, batch) = (*core, *slot, *leader_epoch, batch.clone());
-    let transaction = transaction.as_ref().zip(work.transactional_id.clone()).and_then(|(topic, id)| {
-        let batch = BatchView::parse(batch.bytes(frame)).ok()?;
-        Some(Transaction {
-            id: frames.share_part(id),
-            partition: (topic.clone(), entry.index),
-            producer: Producer { id: batch.producer_id(), epoch: batch.producer_epoch() },
-            adds: work.version >= ADDS_FROM,
-        })
-    });
+    let entry = &work.entries[work.next];
+    let State::Checked { core, slot, leader_epoch, ref batch, .. } = entry.state else { return };
+    let (batch, writer) = (batch.clone(), work.writer(entry, frame));
     let job = *work.job.get_or_insert_with(|| shard.0.produce.borrow_mut().new_job(connection));
     let bytes = match &batch {
         Batch::InFrame(range) => frames.share_part(range.clone()),
         Batch::Own(bytes) => bytes.clone(),
     };
     work.awaited += 1;
-    entry.state = State::Sent { batch };
-    let append = Append { job, entry: work.next as u32, slot, leader_epoch, batch: bytes, transaction };
+    work.entries[work.next].state = State::Sent { batch };
+    let append = Append { job, entry: work.next as u32, slot, leader_epoch, batch: bytes, writer };
     shard.send(core, CoreMsg::Append(append));
 }
 
@@ -413,6 +383,21 @@ fn explain(shard: &Shard, work: &Work, at: usize, frame: &[u8], error: AppendErr
 }
 
 impl Work {
+    /// Who writes a batch that is to be appended, if it is part of a transaction.
+    fn writer(&self, entry: &Entry, frame: &[u8]) -> Option<Writer> {
+        let State::Checked { batch, transaction: Some(topic), .. } = &entry.state else { return None };
+        let batch = BatchView::parse(batch.bytes(frame)).ok()?;
+        let TransactionalId { at, kept } = self.transactional_id.as_ref()?;
+        let id = kept.get_or_init(|| String::from_utf8_lossy(&frame[at.clone()]).into());
+        Some(Writer {
+            transactional_id: id.clone(),
+            producer: Producer { id: batch.producer_id(), epoch: batch.producer_epoch() },
+            first_sequence: batch.base_sequence(),
+            partition: (topic.clone(), entry.index),
+            adds: self.version >= ADDS_FROM,
+        })
+    }
+
     /// What a request that wants no response comes to: any failure ends the connection, as the only way to tell.
     fn confirm(&self) -> Result<(), RequestError> {
         match self.entries.iter().all(|entry| matches!(entry.state, State::Appended(_) | State::Nothing)) {

@@ -21,6 +21,8 @@ pub struct Writer {
     pub producer: Producer,
     /// The sequence number of the first record.
     pub first_sequence: i32,
+    /// Where to.
+    pub partition: Partition,
     /// Whether the write itself adds the partition to the transaction (transaction version 2).
     pub adds: bool,
 }
@@ -36,12 +38,12 @@ pub enum Refused {
 
 impl Writer {
     /// What its coordinator is asked. None: it need not be.
-    fn join(&self, shard: &Shard, partition: &Partition) -> Option<Join> {
+    fn join(&self, shard: &Shard) -> Option<Join> {
         let is_asked = self.adds || shard.image().live().verifies_partitions;
         is_asked.then(|| Join {
             transactional_id: self.transactional_id.clone(),
             producer: self.producer,
-            partitions: BTreeSet::from([partition.clone()]),
+            partitions: BTreeSet::from([self.partition.clone()]),
             intent: if self.adds { Intent::Add(ClientVersion::V2) } else { Intent::Verify },
         })
     }
@@ -55,9 +57,9 @@ impl Writer {
 
 /// As [`admit`], where nothing has to be waited for: most often the coordinator is on the partition's core, and the
 /// transaction before has ended. None: ask there.
-pub fn admit_at_once(shard: &Shard, slot: Slot, partition: &Partition, writer: &Writer) -> Option<TransactionGuard> {
+pub fn admit_at_once(shard: &Shard, slot: Slot, writer: &Writer) -> Option<TransactionGuard> {
     let guard = writer.verify(shard, slot).ok()??;
-    match writer.join(shard, partition) {
+    match writer.join(shard) {
         None => Some(guard),
         Some(join) => service::join_at_once(shard, &join)?.is_empty().then_some(guard),
     }
@@ -65,15 +67,10 @@ pub fn admit_at_once(shard: &Shard, slot: Slot, partition: &Partition, writer: &
 
 /// Asks the coordinator, on the owner core of the partition in `slot`. The guard that results is good for
 /// [`engine::Store::append_as`] until something is awaited; none is needed where the transaction is open.
-pub async fn admit(
-    shard: &Shard,
-    slot: Slot,
-    partition: &Partition,
-    writer: &Writer,
-) -> Result<Option<TransactionGuard>, Refused> {
+pub async fn admit(shard: &Shard, slot: Slot, writer: &Writer) -> Result<Option<TransactionGuard>, Refused> {
     loop {
         let Some(guard) = writer.verify(shard, slot).map_err(Refused::Store)? else { return Ok(None) };
-        if let Some(join) = writer.join(shard, partition) {
+        if let Some(join) = writer.join(shard) {
             let missing = service::join_before_write(shard, join).await.map_err(Refused::Coordinator)?;
             if !missing.is_empty() {
                 return Err(Refused::Coordinator(ErrorCode::TransactionAbortable));

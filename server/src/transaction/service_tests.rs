@@ -328,12 +328,13 @@ async fn write_transactions(core0: &Shard, told: &Told, client: ClientVersion, p
                 transactional_id: id.clone(),
                 producer,
                 first_sequence: *sequence,
+                partition: ("t".into(), at),
                 adds: client == ClientVersion::V2,
             };
             *sequence += 1;
             let bytes = batch(producer, *sequence - 1, &number.to_string());
             let (core, slot) = partition(core0, at);
-            core0.run_on(core, move |shard| append(shard, slot, at, writer, bytes)).await;
+            core0.run_on(core, move |shard| append(shard, slot, writer, bytes)).await;
         }
         let outcome = if number % 3 == 1 { Outcome::Abort } else { Outcome::Commit };
         let asked = End { transactional_id: id.clone(), producer, outcome, client };
@@ -346,8 +347,8 @@ async fn write_transactions(core0: &Shard, told: &Told, client: ClientVersion, p
     }
 }
 
-async fn append(shard: Shard, slot: Slot, at: i32, writer: Writer, bytes: Vec<u8>) {
-    let guard = admit(&shard, slot, &("t".into(), at), &writer).await.expect("the coordinator agrees");
+async fn append(shard: Shard, slot: Slot, writer: Writer, bytes: Vec<u8>) {
+    let guard = admit(&shard, slot, &writer).await.expect("the coordinator agrees");
     let view = BatchView::parse(&bytes).unwrap();
     let appended = shard.store().append_as(Origin::Client, guard, slot, &view, 0).expect("there is room");
     if shard.store().wait_commit(appended.seq).await.is_err() {

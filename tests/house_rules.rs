@@ -69,7 +69,7 @@ const SERVER_LAYERS: &[&[&str]] = &[
     &["state_machine"],
     &["data_dir", "machine", "signals"],
     &["catalog", "image", "features"],
-    &["config", "frame", "hash", "loggers"],
+    &["config", "frame", "hash", "loggers", "pattern"],
 ];
 
 /// Where the engine may touch the world: files, sockets, clocks, threads and randomness pass through the seam, so that

@@ -22,6 +22,7 @@ pub mod listener;
 pub mod loggers;
 pub mod machine;
 mod markers;
+pub mod pattern;
 pub mod router;
 pub mod services;
 pub mod shard;

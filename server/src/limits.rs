@@ -77,9 +77,6 @@ pub const EXPIRED_TRANSACTIONAL_IDS: usize = 1000;
 /// in milliseconds.
 pub const MARKER_PAUSE_MS: u64 = 100;
 
-/// Memory that the regular expression of a client may take once compiled, in bytes: one that needs more is refused.
-pub const PATTERN_BYTES: usize = 1 << 20;
-
 const _: () = assert!(COORDINATOR_BATCH_BYTES + engine::limits::MIN_BATCH_BYTES <= 1_048_588);
 
 /// Bytes of records in one answer to a Fetch of a client that knows no batches of magic 2, beside the message that crosses
@@ -87,11 +84,11 @@ const _: () = assert!(COORDINATOR_BATCH_BYTES + engine::limits::MIN_BATCH_BYTES 
 /// gives no limit for the whole answer.
 pub const CONVERTED_FETCH_BYTES: usize = 8 << 20;
 
-/// Bytes that a compiled regular expression of a subscription may take, and its matcher. Classes of Unicode letters take
-/// some tens of thousands; a repetition of repetitions can take anything.
+/// Bytes that a compiled regular expression of a client may take, and its matcher. Classes of Unicode letters take some tens
+/// of thousands; a repetition of repetitions can take anything.
 pub const REGEX_BYTES: usize = 1 << 20;
 
-/// How deep a regular expression of a subscription may be nested.
+/// How deep a regular expression of a client may be nested.
 pub const REGEX_NESTING: u32 = 100;
 
 /// Groups that may have configurations of their own, beside those of the request that crosses the bound. They need not exist,

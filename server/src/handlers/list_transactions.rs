@@ -6,14 +6,14 @@
 
 use std::sync::Arc;
 
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 use wire::error::ErrorCode;
 use wire::messages::list_transactions_response::TransactionState;
 use wire::messages::{ListTransactionsRequest, ListTransactionsResponse};
 
 use crate::api::{Request, RequestError};
 use crate::connection::responses::Reply;
-use crate::limits::PATTERN_BYTES;
+use crate::pattern;
 use crate::shard::Shard;
 use crate::transaction::service;
 use crate::transaction::state::{Phase, State};
@@ -61,12 +61,7 @@ pub async fn handle(shard: Shard, request: Request) -> Result<Reply, RequestErro
 impl Filter {
     fn new(asked: &ListTransactionsRequest<'_>, now_ms: i64) -> Result<Filter, ErrorCode> {
         let pattern = asked.transactional_id_pattern.filter(|pattern| !pattern.is_empty());
-        let compile = |pattern: &str| {
-            RegexBuilder::new(&format!("^(?:{pattern})$"))
-                .size_limit(PATTERN_BYTES)
-                .build()
-                .map_err(|_| ErrorCode::InvalidRegularExpression)
-        };
+        let compile = |regex| pattern::compile(regex).map_err(|_| ErrorCode::InvalidRegularExpression);
         Ok(Filter {
             states: asked.state_filters.iter().map(|name| (*name).to_owned()).collect(),
             producer_ids: asked.producer_id_filters.clone(),
@@ -108,11 +103,14 @@ mod tests {
             (ListTransactionsRequest { duration_filter: 500, ..all.clone() }, false),
             (ListTransactionsRequest { transactional_id_pattern: Some("pay-.*"), ..all.clone() }, true),
             (ListTransactionsRequest { transactional_id_pattern: Some("pay"), ..all.clone() }, false),
+            (ListTransactionsRequest { transactional_id_pattern: Some(r"\Qpay-1\E"), ..all.clone() }, true),
             (ListTransactionsRequest { transactional_id_pattern: Some(""), ..all.clone() }, true),
         ] {
             assert_eq!(takes(&asked, "pay-1"), is_taken, "{asked:?}");
         }
-        let bad = ListTransactionsRequest { transactional_id_pattern: Some("("), ..all };
-        assert_eq!(Filter::new(&bad, 0).unwrap_err(), ErrorCode::InvalidRegularExpression);
+        for pattern in ["(", "a)|(b"] {
+            let bad = ListTransactionsRequest { transactional_id_pattern: Some(pattern), ..all.clone() };
+            assert_eq!(Filter::new(&bad, 0).unwrap_err(), ErrorCode::InvalidRegularExpression, "{pattern}");
+        }
     }
 }

@@ -12,7 +12,7 @@ use crate::limits::ACCEPT_PAUSE_MS;
 use crate::shard::Shard;
 
 impl Shard {
-    /// Listens on an address. Connections are accepted from [`Shard::accept_on`] on.
+    /// Listens on an address. Connections are accepted from [`Shard::accept_held`] on.
     pub fn listen(&self, address: SocketAddr) -> io::Result<Listener> {
         self.reactor().listen(address, true)
     }

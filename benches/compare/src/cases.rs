@@ -101,7 +101,7 @@ pub enum Load {
         /// When a request is sent.
         pace: Pace,
     },
-    /// Fetch requests for ranges of [`Load::prefill`] bytes that were written just before.
+    /// Fetch requests for ranges of [`Load::PREFILL_BYTES`] bytes that were written just before.
     Fetch {
         /// Connections, and as many partitions.
         connections: u32,

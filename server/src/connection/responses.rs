@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 use engine::cache::Slice;
 use engine::io::{Part, SendBuf};
 
-/// A commit of this core, as [`engine::store::CommitSeq`]. Zero is durable from the start.
+/// A commit of this core, as [`engine::Appended::seq`]. Zero is durable from the start.
 pub type Gate = u64;
 
 /// Names a response that is completed later.
@@ -128,7 +128,7 @@ impl Responses {
     }
 
     /// Where a response that is ready at once is encoded: the caller appends it, its length in front, and then calls
-    /// [`Responses::seal`]. Nothing else may be done with the queue in between.
+    /// [`Open::seal`]. Nothing else may be done with the queue in between.
     pub fn open(&mut self) -> Open<'_> {
         let start = self.arena.len();
         Open { responses: self, start }

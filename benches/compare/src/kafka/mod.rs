@@ -1,6 +1,6 @@
 //! Apache Kafka as a peer: its jars from Maven, one broker process, and its command line tools.
 //!
-//! - [`provision`] puts the jars into the user's cache directory and returns them as [`Jars`].
+//! - [`provision()`] puts the jars into the user's cache directory and returns them as [`Jars`].
 //! - [`Broker::start`] runs one combined node (broker and controller) on loopback with a directory of its own.
 //! - [`Jars::command`] and [`Jars::run_tool`] run a main class, for instance `org.apache.kafka.tools.TopicCommand`,
 //!   against any broker.

@@ -364,12 +364,6 @@ impl ChunkPool {
         self.max_chunks - self.allocated + asked + self.free.len() + self.referenced.len()
     }
 
-    /// Bytes of memory that the pool has asked of the system so far.
-    #[must_use]
-    pub fn allocated_bytes(&self) -> usize {
-        self.allocated * self.chunk_bytes
-    }
-
     /// Chunks the cap allows.
     #[must_use]
     pub fn max_chunks(&self) -> usize {

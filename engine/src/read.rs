@@ -77,17 +77,6 @@ pub enum ReadError {
     Io(io::Error),
 }
 
-/// A record's offset and time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TimedOffset {
-    /// The offset.
-    pub offset: i64,
-    /// The timestamp, in ms.
-    pub timestamp_ms: i64,
-    /// Leader epoch of the batch.
-    pub leader_epoch: i32,
-}
-
 /// Where a search in a segment's file begins.
 struct Cold {
     file: Option<File>,

@@ -86,8 +86,9 @@ impl ConsumerGroup {
     }
 
     /// Whether the group has nothing left that a record would have to take back.
+    #[cfg(test)]
     #[must_use]
-    pub fn is_deleted(&self) -> bool {
+    pub(super) fn is_deleted(&self) -> bool {
         self.members.is_empty() && self.target.is_empty() && self.regexes.is_empty() && self.epoch == FIRST_EPOCH
     }
 

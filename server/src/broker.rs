@@ -29,13 +29,14 @@ use wire::Uuid;
 use wire::batch::{BatchError, Batches};
 
 use crate::assembly::{self, CorePlan, StartError, StorePlan};
-use crate::catalog::{Action, CatalogError, MAX_RECORDS, Record, new_topic_id, read_batch};
+use crate::catalog::{Action, CatalogError, Record, new_topic_id, read_batch};
 use crate::config::options::{Durability, Listener, Options};
 use crate::connection::admission::Admission;
 use crate::controller::{Controller, DecisionError, catalog_config, catalog_key, partition_config, partition_spec};
 use crate::data_dir::DataDir;
 use crate::features;
 use crate::image::{ApplyError, CATALOG_TOPIC, Endpoint, Image};
+use crate::limits::{METADATA_RECORDS, PROCESS_BYTES};
 use crate::loggers::Loggers;
 use crate::services::{ServiceOptions, Services};
 use crate::shard::{Shard, ShardOptions};
@@ -438,7 +439,7 @@ async fn lead_anew(controller: &Rc<Controller>) -> Result<(), BrokerError> {
         let partitions = topic.partitions.len();
         if decisions.is_empty() || partitions > room {
             decisions.push(Vec::new());
-            room = MAX_RECORDS;
+            room = METADATA_RECORDS;
         }
         room = room.saturating_sub(partitions);
         let action = Action::Lead { id: topic.id, partitions: i32::try_from(partitions).unwrap_or(i32::MAX) };
@@ -579,9 +580,6 @@ struct Shares {
     /// Of each core, for answers.
     unsent_bytes: usize,
 }
-
-/// What the program itself takes: code, metadata, connections.
-const PROCESS_BYTES: u64 = 32 << 20;
 
 impl Shares {
     /// Most goes to records, which serve every reader; requests and answers pass through. What compaction uses may change

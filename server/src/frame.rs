@@ -10,15 +10,10 @@ use std::ops::Range;
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use crate::limits::{BUSY_BYTES, COPIED_BYTES, QUIET_BYTES};
+
 /// Bytes of the length in front of a frame.
 pub const LENGTH_BYTES: usize = 4;
-
-/// What a quiet connection receives into, in bytes: enough for the requests of an idle consumer or a small producer.
-pub const QUIET_BYTES: usize = 4 << 10;
-
-/// What a busy connection receives into, in bytes, unless a single frame is larger. Larger buffers would save few system
-/// calls and fall out of the core's second-level cache.
-pub const BUSY_BYTES: usize = 256 << 10;
 
 /// After this many receives in a row that never filled a quarter of the buffer, it is halved.
 const QUIET_RECEIVES: u8 = 32;
@@ -84,9 +79,6 @@ pub fn scan(buf: &[u8], max: usize) -> Scan {
         whole += total;
     }
 }
-
-/// A frame of at most this many bytes is copied when it is kept: cheaper than to keep the buffer around it.
-const COPIED_BYTES: usize = 1 << 10;
 
 /// Whole frames, as one counted piece of receive memory, taken off one by one.
 #[derive(Debug, Default)]

@@ -1,5 +1,24 @@
-//! The bounds of a core's connections, in one place, each with its reason. Bounds that an operator sets are fields of
-//! [`ShardOptions`](crate::shard::ShardOptions); those of the store are in [`engine::limits`].
+//! The bounds of the broker, in one place, each with its reason. Those that an operator sets are settings; those of the
+//! store are in [`engine::limits`].
+
+pub use engine::limits::DECOMPRESSED_BYTES;
+
+/// Memory that a core needs, in bytes: chunks for a few partitions that are written at once, and requests and answers beside
+/// them.
+pub const CORE_BYTES: u64 = 32 << 20;
+
+/// Memory that the program itself takes, in bytes: code, metadata, connections.
+pub const PROCESS_BYTES: u64 = 32 << 20;
+
+/// What a quiet connection receives into, in bytes: enough for the requests of an idle consumer or a small producer.
+pub const QUIET_BYTES: usize = 4 << 10;
+
+/// What a busy connection receives into, in bytes, unless a single frame is larger. Larger buffers would save few system
+/// calls and fall out of the core's second-level cache.
+pub const BUSY_BYTES: usize = 256 << 10;
+
+/// A frame of at most this many bytes is copied when it is kept: cheaper than to keep the buffer around it.
+pub const COPIED_BYTES: usize = 1 << 10;
 
 /// Requests of one connection that may be unanswered. Kafka's clients have 5 in flight, load generators tens; beyond
 /// this the connection is not read until answers have left.
@@ -29,6 +48,9 @@ pub const MAILBOX_MESSAGES: usize = 4096;
 /// Produce requests whose memory is kept for the next ones.
 pub const KEPT_REQUESTS: usize = 256;
 
+/// A produce request with more partitions than this does not keep its memory for the next one.
+pub const KEPT_ENTRIES: usize = 64;
+
 /// Send buffers whose memory is kept for the next sends.
 pub const KEPT_SENDS: usize = 256;
 
@@ -55,9 +77,16 @@ pub const ACCEPT_PAUSE_MS: u64 = 100;
 /// Records of a refused batch that are named in the answer. Each costs memory and bytes; the first ones say it all.
 pub const RECORD_ERRORS: usize = 1000;
 
-/// Bytes that one compressed batch may have when it has to be decompressed for a check: as much as
-/// `message.max.bytes` of data that compresses 100 times.
-pub const DECOMPRESSED_BYTES: usize = 128 << 20;
+/// Partitions that the fetch sessions of one core remember in all. A session that would exceed it is not kept; its client
+/// then sends full requests. At about 100 bytes each this is the bound on the memory of sessions.
+pub const SESSION_PARTITIONS: usize = 200_000;
+
+/// The most records of metadata that one request may cause (`MAX_RECORDS_PER_USER_OP` in Kafka's controller).
+pub const METADATA_RECORDS: usize = 10_000;
+
+/// The most bytes of records of metadata that one request may cause. They make one batch, and a batch must fit into one
+/// chunk of the store's memory.
+pub const METADATA_BYTES: usize = 1_000_000;
 
 /// Bytes of records that a coordinator writes as one batch: with the batch's header they fit `max.message.bytes` of its
 /// topic, by default 1,048,588.
@@ -70,14 +99,16 @@ pub const LOADING_PAUSE_MS: u64 = 5;
 /// a session's time.
 pub const PENDING_MEMBERS: usize = 10_000;
 
+/// Members that a group of the consumer protocol loses at a time: each takes some hundred bytes of records, and a batch holds
+/// a million.
+pub const REMOVED_MEMBERS: usize = 500;
+
 /// Transactional ids that one batch of their log forgets: what is left is forgotten by the next one.
 pub const EXPIRED_TRANSACTIONAL_IDS: usize = 1000;
 
 /// How long the end of a transaction waits before it is written again to a partition that could not take it (a full disk),
 /// in milliseconds.
 pub const MARKER_PAUSE_MS: u64 = 100;
-
-const _: () = assert!(COORDINATOR_BATCH_BYTES + engine::limits::MIN_BATCH_BYTES <= 1_048_588);
 
 /// Bytes of records in one answer to a Fetch of a client that knows no batches of magic 2, beside the message that crosses
 /// the bound. Each is converted, so that it is memory of its own and not a piece of the log; and up to version 2 the client
@@ -94,6 +125,8 @@ pub const REGEX_NESTING: u32 = 100;
 /// Groups that may have configurations of their own, beside those of the request that crosses the bound. They need not exist,
 /// so nothing else bounds them, and each change of one copies the names of all.
 pub const CONFIGURED_GROUPS: usize = 10_000;
+
+const _: () = assert!(COORDINATOR_BATCH_BYTES + engine::limits::MIN_BATCH_BYTES <= 1_048_588);
 
 // An answer of the common size never crosses both bounds at once.
 const _: () = assert!(UNSENT_BYTES >= SEND_BYTES);

@@ -12,17 +12,11 @@ use super::Record;
 use crate::config::topic::Configs;
 use crate::features;
 use crate::image::{Endpoint, RESOURCE_BROKER, RESOURCE_GROUP, RESOURCE_TOPIC};
-
-/// The most records that one request may cause (`MAX_RECORDS_PER_USER_OP` in Kafka's controller).
-pub const MAX_RECORDS: usize = 10_000;
-
-/// The most bytes of records that one request may cause. They make one batch, and a batch must fit into one chunk of
-/// the store's memory.
-pub const MAX_BYTES: usize = 1_000_000;
+use crate::limits::{METADATA_BYTES, METADATA_RECORDS};
 
 // The largest topic still fits.
-const _: () = assert!(MAX_RECORDS * PARTITION_RECORD_BYTES <= MAX_BYTES);
-const _: () = assert!(MAX_BYTES < 1 << 20);
+const _: () = assert!(METADATA_RECORDS * PARTITION_RECORD_BYTES <= METADATA_BYTES);
+const _: () = assert!(METADATA_BYTES < 1 << 20);
 
 /// No less than the bytes of a partition's record in a batch: three ids and numbers, its frame and its deltas.
 const PARTITION_RECORD_BYTES: usize = 100;

@@ -7,5 +7,5 @@
 mod action;
 mod record;
 
-pub use action::{Action, ConfigTarget, MAX_BYTES, MAX_RECORDS, new_topic_id};
+pub use action::{Action, ConfigTarget, new_topic_id};
 pub use record::{CatalogError, Record, read_batch, write_batch};

@@ -13,6 +13,7 @@ use super::live::LiveSettings;
 use super::load::Loaded;
 use super::settings;
 use super::topic::Configs;
+use crate::limits::{CORE_BYTES, PROCESS_BYTES};
 
 /// What the broker has to know about its machine before it starts.
 #[derive(Debug, Clone)]
@@ -296,7 +297,7 @@ impl Options {
             None => None,
         };
         let cores = cores(&values, machine)?;
-        let needed = CORE_MEMORY_BYTES * (cores.len() as u64 + 1);
+        let needed = CORE_BYTES * cores.len() as u64 + PROCESS_BYTES;
         let memory_bytes = match values.number("memory") {
             Some(asked) if asked > machine.memory_bytes => {
                 return Err(OptionsError::TooMuchMemory { asked, machine: machine.memory_bytes });
@@ -359,10 +360,6 @@ fn default_memory(machine: &Machine, cores: usize) -> u64 {
 
 /// What a machine of any size can spare: the pool needs room for a few requests of the largest size.
 const DEFAULT_MEMORY_FLOOR_BYTES: u64 = 256 << 20;
-
-/// What a core needs, in bytes: chunks for a few partitions that are written at once, and requests and answers beside
-/// them. The program itself takes as much again.
-const CORE_MEMORY_BYTES: u64 = 32 << 20;
 
 /// Given values, and the table's defaults behind them.
 pub(super) struct Values<'a>(pub(super) &'a Configs);

@@ -28,11 +28,11 @@ use wire::api::ApiKey;
 use wire::header::RequestHeader;
 
 use crate::api::{self, Handler, HandlerFn, Request, RequestError};
-use crate::frame::{FrameError, Frames, QUIET_BYTES, ReceiveBuffer};
+use crate::frame::{FrameError, Frames, ReceiveBuffer};
 use crate::handlers::{api_versions, fetch, produce};
 use crate::limits::{
-    FETCHES_IN_FLIGHT, REQUESTS_IN_FLIGHT, SEND_BYTES, STALLED_MS, STOP_MS, STOP_POLL_MS, SWEEP_MS, UNSENT_BYTES,
-    WAITING_BYTES,
+    FETCHES_IN_FLIGHT, QUIET_BYTES, REQUESTS_IN_FLIGHT, SEND_BYTES, STALLED_MS, STOP_MS, STOP_POLL_MS, SWEEP_MS,
+    UNSENT_BYTES, WAITING_BYTES,
 };
 use crate::shard::Shard;
 use admission::Pass;

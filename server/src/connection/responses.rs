@@ -19,6 +19,8 @@ use std::collections::VecDeque;
 use engine::cache::Slice;
 use engine::io::{Part, SendBuf};
 
+use crate::limits::KEPT_BYTES;
+
 /// A commit of this core, as [`engine::Appended::seq`]. Zero is durable from the start.
 pub type Gate = u64;
 
@@ -104,9 +106,6 @@ enum State {
     Waiting,
     Close,
 }
-
-/// Above this an arena that has been emptied is given back, in bytes.
-const ARENA_KEPT_BYTES: usize = 64 << 10;
 
 impl Responses {
     /// An empty queue.
@@ -240,7 +239,7 @@ impl Responses {
     fn trim(&mut self) {
         if self.taken == self.arena.len() {
             self.arena.clear();
-            self.arena.shrink_to(ARENA_KEPT_BYTES);
+            self.arena.shrink_to(KEPT_BYTES);
             self.taken = 0;
         } else if self.taken > self.arena.len() / 2 {
             self.arena.drain(..self.taken);

@@ -13,7 +13,8 @@ use std::collections::HashMap;
 use elsa::FrozenVec;
 use wire::error::ErrorCode;
 
-use crate::catalog::{Action, MAX_BYTES, MAX_RECORDS};
+use crate::catalog::Action;
+use crate::limits::{METADATA_BYTES, METADATA_RECORDS};
 
 /// Texts that a handler has made, for as long as its response borrows them.
 pub type Texts = FrozenVec<String>;
@@ -141,11 +142,12 @@ pub fn check_size(actions: &[Action]) -> Result<(), Refusal> {
         let sentence = format!("A value is longer than {MAX_TEXT_BYTES} bytes.");
         return Err(Refusal::new(ErrorCode::InvalidConfig, sentence));
     }
-    if records > MAX_RECORDS {
+    if records > METADATA_RECORDS {
         return Err(Refusal::new(ErrorCode::PolicyViolation, TOO_MANY_RECORDS));
     }
-    if bytes > MAX_BYTES {
-        let sentence = format!("The request changes more than the {MAX_BYTES} bytes of metadata that one request may.");
+    if bytes > METADATA_BYTES {
+        let sentence =
+            format!("The request changes more than the {METADATA_BYTES} bytes of metadata that one request may.");
         return Err(Refusal::new(ErrorCode::PolicyViolation, sentence));
     }
     Ok(())

@@ -18,11 +18,12 @@ use super::admin::{
     Plan, Refusal, TOO_MANY_PARTITIONS, Texts, check_assignment, check_size, check_topic_name, count_by, names_collide,
 };
 use crate::api::{Request, RequestError};
-use crate::catalog::{Action, MAX_RECORDS, new_topic_id};
+use crate::catalog::{Action, new_topic_id};
 use crate::config::options::TopicOptions;
 use crate::config::topic::{Configs, Effect, TOPIC_CONFIGS, validate};
 use crate::connection::responses::Reply;
 use crate::image::{CATALOG_TOPIC, Image};
+use crate::limits::METADATA_RECORDS;
 use crate::services::Services;
 use crate::shard::Shard;
 
@@ -51,7 +52,7 @@ pub fn plan<'a>(
     let mut seen = std::collections::HashSet::new();
     let mut topics = Vec::new();
     let mut actions = Vec::new();
-    let too_many = total_partitions(request, options) > MAX_RECORDS as u64;
+    let too_many = total_partitions(request, options) > METADATA_RECORDS as u64;
     for topic in request.topics.iter().filter(|topic| seen.insert(topic.name)) {
         let checked = if counts[topic.name] > 1 {
             Err(Refusal::new(ErrorCode::InvalidRequest, "Duplicate topic name."))

@@ -11,6 +11,7 @@ use wire::Uuid;
 use wire::error::ErrorCode;
 
 use crate::hash::Hasher;
+use crate::limits::SESSION_PARTITIONS;
 
 /// The session id that names none.
 pub const NO_SESSION: i32 = 0;
@@ -24,10 +25,6 @@ const FINAL_EPOCH: i32 = -1;
 /// A session that was not used for this long may be evicted by any other, in milliseconds: Kafka's
 /// `FetchSession.MIN_INCREMENTAL_FETCH_SESSION_EVICTION_MS`.
 const EVICTION_MS: i64 = 120_000;
-
-/// Partitions that the sessions of one core remember in all. A session that would exceed it is not kept; its client then
-/// sends full requests. At about 100 bytes each this is the bound on the memory of sessions.
-const MAX_PARTITIONS: usize = 200_000;
 
 /// How a request names a topic: by id from version 13, by name before.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -191,7 +188,7 @@ impl Sessions {
             self.by_id.remove(&request.id);
             return Ok(Context::Sessionless);
         }
-        if self.partitions + size > MAX_PARTITIONS {
+        if self.partitions + size > SESSION_PARTITIONS {
             self.by_id.remove(&request.id);
             return Err(ErrorCode::FetchSessionIdNotFound);
         }
@@ -247,7 +244,7 @@ impl Sessions {
         answers: &[Answered],
         now_ms: i64,
     ) -> Option<Session> {
-        if wanted.is_empty() || self.partitions + wanted.len() > MAX_PARTITIONS {
+        if wanted.is_empty() || self.partitions + wanted.len() > SESSION_PARTITIONS {
             return None;
         }
         if self.by_id.len() >= self.max_sessions && !self.evict(wanted.len(), now_ms) {

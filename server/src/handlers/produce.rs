@@ -38,14 +38,11 @@ use crate::connection::responses::{Gate, Reply, Ticket};
 use crate::connection::{Connection, Step};
 use crate::frame::Frames;
 use crate::image::Topic;
-use crate::limits::KEPT_REQUESTS;
+use crate::limits::{KEPT_ENTRIES, KEPT_REQUESTS};
 use crate::router::{Append, CoreMsg};
 use crate::shard::Shard;
 use crate::transaction::admission::{self, Refused, Writer};
 use crate::transaction::state::Producer;
-
-/// A request with more partitions than this does not keep its memory for the next one.
-const KEPT_ENTRIES: usize = 64;
 
 /// The first version whose writes add their partitions to the transaction (KIP-890).
 const ADDS_FROM: i16 = 12;

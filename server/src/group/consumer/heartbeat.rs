@@ -16,10 +16,8 @@ use super::{
 };
 use crate::group::assignor::{Assignor, Partitions};
 use crate::group::topics::Topics;
+use crate::limits::REMOVED_MEMBERS;
 use crate::state_machine::Now;
-
-/// Members that are taken out at a time. Each takes some hundred bytes of records; a batch holds a million.
-const REMOVALS: usize = 500;
 
 /// Who sends a request.
 #[derive(Debug, Clone, Copy)]
@@ -181,7 +179,7 @@ impl ConsumerGroup {
         options: &ConsumerOptions,
         out: &mut Vec<Record>,
     ) -> Aftermath {
-        for _ in 0..REMOVALS {
+        for _ in 0..REMOVED_MEMBERS {
             let Some((member_id, wait)) = self.timers.pop_ended(now.ms) else { break };
             let Some(member) = self.members.get(&member_id) else { continue };
             // A member that has left the epoch has done what it was given time for.

@@ -13,6 +13,7 @@ use crate::gather::FullChunk;
 use crate::index::Index;
 use crate::io::{File, Open};
 use crate::journal::PartitionKey;
+use crate::limits::UNNAMED_AT_ONCE;
 use crate::log::Log;
 use crate::partition::{Partition, PartitionConfig, Placed};
 use crate::producer::ProducerTable;
@@ -41,9 +42,6 @@ pub struct Unnamed {
     /// Segments in them that were open, with their length and how long their files may stay, in ms.
     open: Vec<(PathBuf, File, u64, i64)>,
 }
-
-/// Directories renamed in one turn, and made durable by one sync of their parent. Others wait for the turn meanwhile.
-const UNNAMED_AT_ONCE: usize = 64;
 
 impl Store {
     /// Creates a partition. It is durable when this returns. [`Store::run`] must be running. A directory that an

@@ -57,6 +57,32 @@ pub const DECOMPRESSED_BYTES: usize = 128 << 20;
 /// speed of the slowest codec, which a rewrite needs twice, that is about a millisecond.
 pub const COMPACTION_TURN_BYTES: usize = 32 << 10;
 
+/// Partitions that compaction looks at in one turn of its core: some microseconds for each that is compacted.
+pub const COMPACTION_TURN_PARTITIONS: u32 = 256;
+
+/// Directories of deleted partitions renamed in one turn, and made durable by one sync of their parent. Others wait for the
+/// turn meanwhile.
+pub const UNNAMED_AT_ONCE: usize = 64;
+
+/// Neighbouring batches in memory are kept as one entry up to this many bytes: a fetch walks at most this far over
+/// batch headers to find its offset.
+pub const HOT_ENTRY_BYTES: usize = 64 << 10;
+
+/// Chunks that appends leave to readers of segments, where the pool is large enough.
+pub const READ_CHUNKS: usize = 4;
+
+/// The largest small file that is read as a whole, in bytes: far more than the snapshot of a table full of producers takes.
+pub const SMALL_FILE_BYTES: u64 = 64 << 20;
+
+/// How often a turn looks for tasks that its own tasks have woken, before it goes on to the next turn. Chains of wake-ups
+/// are short; two tasks that wake each other for ever must not keep the core from its I/O.
+pub const TURN_ROUNDS: usize = 16;
+
+/// Calls that a turn makes for completions which are ready and were not delivered by the first. With `DEFER_TASKRUN` the
+/// kernel works on some 20 of them per call, and a turn is to see everything that has happened: what is parsed together is
+/// committed and answered together. The cap keeps the core's tasks going whatever arrives.
+pub const TURN_CALLS: usize = 256;
+
 /// Bounds that an operator, a machine or a test chooses.
 #[derive(Debug, Clone)]
 pub struct Limits {

@@ -10,12 +10,8 @@ use std::path::PathBuf;
 use wire::batch::BatchView;
 
 use crate::cache::{ChunkId, ChunkWriter, Slice};
-use crate::limits::BLOCK_BYTES;
+use crate::limits::{BLOCK_BYTES, HOT_ENTRY_BYTES};
 use crate::segment::Segment;
-
-/// Neighbouring batches in memory are kept as one entry up to this many bytes: a fetch walks at most this far over
-/// batch headers to find its offset.
-const HOT_ENTRY_BYTES: usize = 64 << 10;
 
 /// A place in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]

@@ -26,15 +26,12 @@ use std::task::{Context, Poll, Waker};
 
 use crate::io::random::Random;
 use crate::io::{Io, IoStats, Stalled, Wait};
+use crate::limits::TURN_ROUNDS;
 use ready::Ready;
 use timers::{Sleep, Timers};
 
 pub(crate) use doorbell::{Doorbell, Doors};
 pub use notify::Notify;
-
-/// How often a turn looks for tasks that its own tasks have woken, before it goes on to the next turn. Chains of wake-ups
-/// are short; two tasks that wake each other for ever must not keep the core from its I/O.
-const ROUNDS: usize = 16;
 
 /// The number of the future that [`Reactor::block_on`] polls.
 const MAIN: u32 = 0;
@@ -348,7 +345,7 @@ impl Inner {
     }
 
     fn run_ready(&self, main: &mut dyn FnMut(&mut Context<'_>)) {
-        for _ in 0..ROUNDS {
+        for _ in 0..TURN_ROUNDS {
             let round = self.ready.len();
             if round == 0 {
                 return;

@@ -35,7 +35,7 @@ use crate::io::{File, Open};
 use crate::journal::{self, EntryKind, PartitionKey};
 use crate::journal_files::{JournalName, journal_dir};
 use crate::journal_reader::{Patch, read_journal};
-use crate::limits::{BLOCK_BYTES, Limits};
+use crate::limits::{BLOCK_BYTES, Limits, SMALL_FILE_BYTES};
 use crate::reactor::Reactor;
 use crate::read::{Scan, batches, one_chunk};
 use crate::segment;
@@ -552,9 +552,6 @@ fn holds_compacted(batch: &BatchView<'_>) -> bool {
         && (0..i64::MAX - i64::from(i32::MAX)).contains(&batch.base_offset())
         && batch.crc_matches()
 }
-
-/// The largest small file: far more than the snapshot of a table full of producers takes.
-const SMALL_FILE_BYTES: u64 = 64 << 20;
 
 /// Reads a whole small file.
 pub(crate) async fn read_file(reactor: &Reactor, path: &Path) -> io::Result<Vec<u8>> {

@@ -21,7 +21,7 @@ use crate::io::File;
 use crate::join::Turnstile;
 use crate::journal::{Entry, EntryKind, digest};
 use crate::journal_files::JournalFiles;
-use crate::limits::{BLOCK_BYTES, Limits};
+use crate::limits::{BLOCK_BYTES, Limits, READ_CHUNKS};
 use crate::pace::Pace;
 use crate::partition::{AppendError, Appended, Origin, Partition, PartitionConfig, Placed};
 use crate::producer::Sequence;
@@ -701,7 +701,5 @@ impl State {
     }
 }
 
-/// Chunks that appends leave to readers of segments, where the pool is large enough.
-const READ_CHUNKS: usize = 4;
 /// So many small commits in a row take a partition off the direct path.
 const SMALL_COMMITS_LEAVE_DIRECT: u8 = 8;

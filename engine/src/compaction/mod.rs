@@ -31,7 +31,7 @@ use crate::checkpoint::{checksummed, write_file};
 use crate::commit::is_full;
 use crate::io::File;
 use crate::join::first;
-use crate::limits::{BLOCK_BYTES, COMPACTION_TURN_BYTES};
+use crate::limits::{BLOCK_BYTES, COMPACTION_TURN_BYTES, COMPACTION_TURN_PARTITIONS};
 use crate::log::Log;
 use crate::partition::Partition;
 use crate::reactor::{Notify, Reactor};
@@ -42,9 +42,6 @@ use crate::store::{Slot, Store};
 use crate::transactions::{AbortedTransaction, encode_aborted};
 
 pub(crate) use self::replace::finish_replacements;
-
-/// Partitions that are looked at in one turn of the core: some microseconds for each that is compacted.
-const LOOKED_AT_ONCE: Slot = 256;
 
 /// The file, in a partition's directory, that says which offset passes have come to.
 pub(crate) const CLEANER_OFFSET: &str = "cleaner-offset";
@@ -183,7 +180,7 @@ impl Store {
         let mut dirtiest: Option<Plan> = None;
         let slots = self.state().partitions.len() as Slot;
         for slot in (0..slots).filter(|slot| !passed_over.contains(slot)) {
-            if slot % LOOKED_AT_ONCE == LOOKED_AT_ONCE - 1 {
+            if slot % COMPACTION_TURN_PARTITIONS == COMPACTION_TURN_PARTITIONS - 1 {
                 self.shared.reactor.end_of_turn().await;
             }
             self.load_times(slot).await;

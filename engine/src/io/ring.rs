@@ -35,7 +35,7 @@ use super::setup::{SetupError, io_uring_disabled};
 use super::slots::{Completed, InFlight, Key, Slots};
 use super::transfer::{count, is_interrupted};
 use super::{IoStats, Wait};
-use crate::limits::{CQ_ENTRIES, IO_WORKERS, SQ_ENTRIES};
+use crate::limits::{CQ_ENTRIES, IO_WORKERS, SQ_ENTRIES, TURN_CALLS};
 use ops::{Op, SendState};
 
 pub(super) use files::RingFile;
@@ -46,11 +46,6 @@ const IGNORED: u64 = u64::MAX;
 
 /// A message of another core's ring, which ends this core's wait.
 const WOKEN: u64 = u64::MAX - 1;
-
-/// Calls that a turn makes for completions which are ready and were not delivered by the first. With `DEFER_TASKRUN` the
-/// kernel works on some 20 of them per call, and a turn is to see everything that has happened: what is parsed together is
-/// committed and answered together. The cap keeps the core's tasks going whatever arrives.
-const MORE_CALLS: usize = 256;
 
 /// A ring and what is in flight on it. Clones share it.
 #[derive(Clone)]
@@ -147,7 +142,7 @@ impl Ring {
         self.0.flush();
         self.0.enter(wait, self);
         self.0.reap();
-        for _ in 0..MORE_CALLS {
+        for _ in 0..TURN_CALLS {
             if !self.0.ring.borrow_mut().submission().taskrun() {
                 break;
             }

@@ -5,9 +5,10 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
-use super::{Notify, ROUNDS, Reactor};
+use super::{Notify, Reactor};
 use crate::io::sim::{Sim, SimConfig};
 use crate::io::{Io, Stalled};
+use crate::limits::TURN_ROUNDS;
 
 fn reactor() -> Reactor {
     Reactor::new(Sim::new(SimConfig::default()).io())
@@ -91,7 +92,7 @@ fn two_tasks_that_wake_each_other_do_not_keep_the_core() {
     r.block_on(async {
         r.sleep_until(1_000_000).await;
     });
-    assert!(count.get() > 0 && count.get() <= r.stats().turns as usize * 2 * ROUNDS);
+    assert!(count.get() > 0 && count.get() <= r.stats().turns as usize * 2 * TURN_ROUNDS);
     r.drop_tasks();
     assert_eq!(r.live_tasks(), 0);
 }

@@ -59,6 +59,7 @@ const SERVER_LAYERS: &[&[&str]] = &[
         "handlers",
         "router",
         "shard",
+        "disk",
         "controller",
         "services",
         "markers",

@@ -1,5 +1,6 @@
 //! Reading: from memory where the batches are still there, else from segment files.
 
+use std::fmt;
 use std::io;
 
 use wire::batch::BatchView;
@@ -76,6 +77,19 @@ pub enum ReadError {
     /// The disk failed.
     Io(io::Error),
 }
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReadError::UnknownPartition => f.write_str("there is no such partition"),
+            ReadError::OutOfRange => f.write_str("there is no such offset"),
+            ReadError::Corrupt => f.write_str("there are no batches where batches should be"),
+            ReadError::Io(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for ReadError {}
 
 /// Where a search in a segment's file begins.
 struct Cold {

@@ -264,6 +264,12 @@ impl Store {
         self.state().committed
     }
 
+    /// True while appends are refused because the disk is full.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        self.state().health == Health::DiskFull
+    }
+
     /// Changes a partition's settings.
     pub fn set_config(&self, slot: Slot, config: PartitionConfig) {
         if let Some(partition) = self.state_mut().live_mut(slot) {

@@ -146,7 +146,7 @@ impl fmt::Display for BrokerError {
                 "the data directory has partitions ({example}) but no {CATALOG_TOPIC}-0, which says what they are. \
                  Restore that directory from a copy"
             ),
-            BrokerError::Unreadable(error) => write!(f, "the catalog ({CATALOG_TOPIC}-0) cannot be read: {error:?}"),
+            BrokerError::Unreadable(error) => write!(f, "the catalog ({CATALOG_TOPIC}-0) cannot be read: {error}"),
             BrokerError::Damaged(error) => {
                 write!(f, "the catalog ({CATALOG_TOPIC}-0) is damaged: {error}. Restore that directory from a copy")
             }
@@ -156,8 +156,7 @@ impl fmt::Display for BrokerError {
             BrokerError::StoreFailed(cause) => write!(
                 f,
                 "{cause}. What the disk holds is unknown now, so nothing more is acknowledged. Check the disk, then \
-                 start \
-                 again"
+                 start again"
             ),
         }
     }

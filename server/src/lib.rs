@@ -10,6 +10,7 @@ pub mod connection;
 pub mod controller;
 pub mod coordinator;
 pub mod data_dir;
+mod disk;
 pub mod exit;
 pub mod features;
 pub mod frame;

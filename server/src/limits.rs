@@ -61,7 +61,7 @@ pub const KEPT_BYTES: usize = 64 << 10;
 /// are welcome while there is memory for them; appends wait no longer than this for what they hold.
 pub const STALLED_MS: u64 = 2_000;
 
-/// How often connections are looked at for being idle or stalled, in milliseconds.
+/// How often connections are looked at for being idle or stalled, and the disk for being full, in milliseconds.
 pub const SWEEP_MS: u64 = 1_000;
 
 /// How long a clean stop waits for answers to leave, in milliseconds.

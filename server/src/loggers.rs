@@ -20,6 +20,7 @@ const MODULES: &[&str] = &[
     "server::controller",
     "server::coordinator::driver",
     "server::coordinator::log",
+    "server::disk",
     "server::handlers::find_coordinator",
     "server::handlers::metadata",
     "server::listener",

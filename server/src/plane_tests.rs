@@ -57,6 +57,7 @@ struct Broker {
     cores: Vec<Shard>,
     address: SocketAddr,
     plan: StorePlan,
+    sim: Sim,
 }
 
 /// Runs `test` against a broker of `cores` cores. The test runs on the first of them, as do its clients.
@@ -114,7 +115,7 @@ fn with_options(cores: usize, config: SimConfig, options: ShardOptions, test: im
         Services::start_coordinators(&shards[0]).await;
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let address = assembly::listen(&shards[0], &[any]).await.unwrap()[0];
-        test(&Broker { cores: shards.clone(), address, plan }).await;
+        test(&Broker { cores: shards.clone(), address, plan, sim: sim.clone() }).await;
     });
     result.unwrap();
     reactors.iter().for_each(Reactor::drop_tasks);

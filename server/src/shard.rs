@@ -19,6 +19,7 @@ use crate::connection::Connections;
 use crate::connection::admission::Admission;
 use crate::connection::flush::Flush;
 use crate::connection::memory::Memory;
+use crate::disk::DiskLog;
 use crate::handlers::fetch::FetchState;
 use crate::handlers::produce::ProduceState;
 use crate::image::Image;
@@ -50,7 +51,7 @@ pub struct Shard(pub(crate) Rc<Inner>);
 
 pub(crate) struct Inner {
     reactor: Reactor,
-    store: OnceCell<Store>,
+    pub(crate) store: OnceCell<Store>,
     options: ShardOptions,
     core: usize,
     cores: usize,
@@ -62,6 +63,7 @@ pub(crate) struct Inner {
     pub(crate) connections: RefCell<Connections>,
     pub(crate) flush: Flush,
     pub(crate) memory: Memory,
+    pub(crate) disk_log: DiskLog,
     pub(crate) produce: RefCell<ProduceState>,
     pub(crate) fetch: RefCell<FetchState>,
     /// Bytes of answers which are ready or on their way.
@@ -97,6 +99,7 @@ impl Shard {
             connections: RefCell::default(),
             flush: Flush::default(),
             memory: Memory::new(options.receive_bytes),
+            disk_log: DiskLog::default(),
             produce: RefCell::default(),
             fetch: RefCell::new(FetchState::new(options.fetch_sessions, core, cores)),
             unsent_bytes: Cell::new(0),
@@ -109,7 +112,8 @@ impl Shard {
         }))
     }
 
-    /// Starts the tasks of the core that need no store: messages between cores, and the look-out for idle connections.
+    /// Starts the tasks of the core that need no store: messages between cores, and the look-out for idle connections and a
+    /// full disk.
     pub fn start(&self) {
         self.start_router();
         self.start_sweep();

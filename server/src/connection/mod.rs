@@ -545,6 +545,7 @@ impl Shard {
                 if shard.0.admission.is_over() {
                     shard.end_excess();
                 }
+                shard.log_full_disk();
             }
         });
     }

@@ -34,7 +34,7 @@ pub(super) enum LoadError {
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            LoadError::Read(error) => write!(f, "the store cannot read it: {error:?}"),
+            LoadError::Read(error) => write!(f, "the store cannot read it: {error}"),
             LoadError::Batch(error) => write!(f, "it holds what is no batch: {error}"),
             LoadError::Gap(offset) => write!(f, "there is nothing at offset {offset}"),
         }

@@ -522,13 +522,13 @@ fn read_memory(shard: &Shard, spec: &Spec, budget: Budget) -> Option<Got> {
                 if let (Isolation::ReadCommitted, Some(to)) = (spec.isolation, data.end_offset()) {
                     match shard.store().aborted(spec.slot, spec.offset, to) {
                         Ok(aborted) => got.aborted = Some(told(&aborted?)),
-                        Err(error) => return Some(failed_read(&error)),
+                        Err(error) => return Some(failed_read(shard, spec, &error)),
                     }
                 }
                 got.data = data;
             }
             Ok(Read::Cold) => return None,
-            Err(error) => return Some(failed_read(&error)),
+            Err(error) => return Some(failed_read(shard, spec, &error)),
         }
     }
     Some(got)
@@ -571,7 +571,7 @@ async fn read_disk(shard: &Shard, spec: &Spec, budget: Budget) -> Got {
     match (data, look(shard, spec)) {
         (_, Err(error)) => Got::failed(error),
         (Ok((data, aborted)), Ok(got)) => Got { data, aborted, ..got },
-        (Err(error), Ok(_)) => failed_read(&error),
+        (Err(error), Ok(_)) => failed_read(shard, spec, &error),
     }
 }
 
@@ -628,13 +628,8 @@ fn look(shard: &Shard, spec: &Spec) -> Result<Got, ErrorCode> {
     Ok(got)
 }
 
-fn failed_read(error: &ReadError) -> Got {
-    Got::failed(match error {
-        ReadError::UnknownPartition => ErrorCode::UnknownTopicOrPartition,
-        ReadError::OutOfRange => ErrorCode::OffsetOutOfRange,
-        ReadError::Corrupt => ErrorCode::CorruptMessage,
-        ReadError::Io(_) => ErrorCode::KafkaStorageError,
-    })
+fn failed_read(shard: &Shard, spec: &Spec, error: &ReadError) -> Got {
+    Got::failed(shard.read_failed(spec.slot, error, ErrorCode::OffsetOutOfRange))
 }
 
 /// Has `wake` rung when a partition of this core has more than the reader has seen.

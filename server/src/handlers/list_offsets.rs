@@ -145,6 +145,7 @@ async fn answer(shard: Shard, place: Place, asked: Question) -> Result<Found, Er
             Reader::Committed => info.last_stable,
         })
     };
+    let failed = |error: ReadError| shard.read_failed(place.slot, &error, ErrorCode::OffsetNotAvailable);
     let point = |offset: i64, leader_epoch: i32| Found { timestamp: -1, offset, leader_epoch };
     match asked.timestamp {
         LATEST => Ok(point(visible_end()?, place.leader_epoch)),
@@ -152,7 +153,7 @@ async fn answer(shard: Shard, place: Place, asked: Question) -> Result<Found, Er
         LATEST_TIERED | EARLIEST_PENDING_UPLOAD => Ok(NOTHING),
         MAX_TIMESTAMP => {
             let newest_from = async |from| {
-                let batch = shard.store().batch_of_max_time(place.slot, from).await.map_err(error_of)?;
+                let batch = shard.store().batch_of_max_time(place.slot, from).await.map_err(failed)?;
                 let newest = |batch: &ReadData| find(batch, Pick::Newest, |record| record.offset >= log_start);
                 Ok(batch.map(|batch| (newest(&batch), batch)))
             };
@@ -173,7 +174,7 @@ async fn answer(shard: Shard, place: Place, asked: Question) -> Result<Found, Er
         timestamp => {
             let mut from = log_start;
             // The log may start within a batch, behind the record that makes the batch late enough.
-            while let Some(batch) = shard.store().batch_at_time(place.slot, from, timestamp).await.map_err(error_of)? {
+            while let Some(batch) = shard.store().batch_at_time(place.slot, from, timestamp).await.map_err(failed)? {
                 let wanted = |record: &Record<'_>| record.timestamp >= timestamp && record.offset >= log_start;
                 if let Some(found) = find(&batch, Pick::First, wanted) {
                     let visible_end = visible_end()?;
@@ -223,13 +224,4 @@ fn find(data: &ReadData, pick: Pick, wanted: impl Fn(&Record<'_>) -> bool) -> Op
 fn starts_before(data: &ReadData, offset: i64) -> bool {
     let batch = data.slices.first().and_then(|slice| BatchView::parse(slice.as_bytes()).ok());
     batch.is_some_and(|batch| batch.base_offset() < offset)
-}
-
-pub(super) fn error_of(error: ReadError) -> ErrorCode {
-    match error {
-        ReadError::UnknownPartition => ErrorCode::UnknownTopicOrPartition,
-        ReadError::OutOfRange => ErrorCode::OffsetNotAvailable,
-        ReadError::Corrupt => ErrorCode::CorruptMessage,
-        ReadError::Io(_) => ErrorCode::KafkaStorageError,
-    }
 }

@@ -1,6 +1,8 @@
-//! Connections that are reset and bytes that mean nothing.
+//! Connections that are reset, bytes that mean nothing, and what the log says of a disk that is full or cannot be read.
 
 use std::cell::RefCell;
+use std::io::Write;
+use std::sync::Mutex;
 
 use super::*;
 
@@ -173,5 +175,86 @@ fn no_bytes_bring_the_broker_down() {
         }
         let mut client = broker.client().await;
         assert_eq!(client.produce(9, &topic, 1, &[(0, &good), (1, &good)]).await[1].error, ErrorCode::None);
+    });
+}
+
+/// What is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// Lines with all of the words.
+    fn count(&self, words: &[&str]) -> usize {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        text.lines().filter(|line| words.iter().all(|word| line.contains(word))).count()
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Runs `test` against a broker of one core, with its log.
+fn with_log(test: impl AsyncFnOnce(&Broker, &Log)) {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    tracing::subscriber::with_default(subscriber, || with_broker(1, async |broker| test(broker, &log).await));
+}
+
+async fn pass_seconds(broker: &Broker, seconds: u64) {
+    let reactor = broker.cores[0].reactor();
+    reactor.sleep_until(reactor.now_ns() + seconds * 1_000_000_000).await;
+}
+
+#[test]
+fn the_log_says_once_that_the_disk_is_full_and_once_that_it_has_space() {
+    with_log(async |broker, log| {
+        let topic = broker.create("events", 1, &[]).await;
+        let (writing, written) = (broker.clone(), Rc::new(Cell::new(false)));
+        let done = written.clone();
+        broker.sim.change(|config| config.capacity_bytes = Some(1));
+        broker.cores[0].reactor().spawn(async move {
+            let mut client = writing.client().await;
+            // Until the journal has to be moved to a segment.
+            for _ in 0..100 {
+                let bytes = batch(&[&[7; 8000]]);
+                client.produce(9, &topic, 1, &[(0, &bytes)]).await;
+            }
+            done.set(true);
+        });
+        pass_seconds(broker, 10).await;
+        assert_eq!(log.count(&["WARN", "the disk is full"]), 1);
+        assert_eq!(log.count(&["has space again"]), 0);
+        broker.sim.change(|config| config.capacity_bytes = None);
+        pass_seconds(broker, 10).await;
+        assert_eq!((log.count(&["the disk is full"]), log.count(&["INFO", "has space again"])), (1, 1));
+        assert!(written.get());
+    });
+}
+
+#[test]
+fn the_log_says_once_which_partition_cannot_be_read() {
+    with_log(async |broker, log| {
+        let topic = broker.create("events", 2, &[]).await;
+        let mut client = broker.client().await;
+        // More than the pool of the core holds.
+        for _ in 0..100 {
+            let bytes = batch(&[&[7; 8000]]);
+            client.produce(9, &topic, 1, &[(1, &bytes)]).await;
+        }
+        broker.sim.change(|config| config.read_error = 1_000_000);
+        for _ in 0..3 {
+            let fetched = client.fetch(12, &fetch_request(12, &topic, &[(1, 0)])).await;
+            assert_eq!(fetched.partitions[0].error, ErrorCode::KafkaStorageError);
+        }
+        assert_eq!((log.count(&["cannot be read"]), log.count(&["WARN", "events-1 cannot be read"])), (1, 1));
+        broker.sim.change(|config| config.read_error = 0);
     });
 }

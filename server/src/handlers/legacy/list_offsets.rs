@@ -10,7 +10,7 @@ use wire::messages::{ListOffsetsRequest, ListOffsetsResponse};
 
 use crate::api::{Request, RequestError};
 use crate::connection::responses::Reply;
-use crate::handlers::list_offsets::{CONSUMER, EARLIEST, LATEST, error_of};
+use crate::handlers::list_offsets::{CONSUMER, EARLIEST, LATEST};
 use crate::handlers::places::{self, Place};
 use crate::shard::Shard;
 
@@ -67,7 +67,8 @@ pub(crate) async fn handle(shard: Shard, request: Request) -> Result<Reply, Requ
 }
 
 async fn answer(shard: Shard, place: Place, asked: Question) -> Result<Vec<i64>, ErrorCode> {
-    let starts = shard.store().segment_starts(place.slot).await.map_err(error_of)?;
+    let starts = shard.store().segment_starts(place.slot).await;
+    let starts = starts.map_err(|error| shard.read_failed(place.slot, &error, ErrorCode::OffsetNotAvailable))?;
     let info = shard.store().info(place.slot).ok_or(ErrorCode::UnknownTopicOrPartition)?;
     let visible_end = if asked.from_client { info.high_watermark } else { info.log_end };
     Ok(offsets(&starts, info.log_start, info.log_end, visible_end, shard.reactor().unix_ms(), asked))

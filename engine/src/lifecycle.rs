@@ -327,10 +327,7 @@ impl Store {
         for Segment { base, file, end_pos, .. } in removed {
             self.retire_file(&segment::log_path(&dir, base), file, end_pos, keep_ms).await?;
             for path in [segment::producers_path(&dir, base), segment::aborted_path(&dir, base)] {
-                match reactor.remove_file(&path).await {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                    _ => {}
-                }
+                recovery::remove_if_there(reactor, &path).await?;
             }
         }
         Ok(Some(start))

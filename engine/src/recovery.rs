@@ -583,6 +583,14 @@ async fn read_exact(reactor: &Reactor, file: &File, pos: u64, len: usize) -> io:
     }
 }
 
+/// Removes a file, if it is there.
+pub(crate) async fn remove_if_there(reactor: &Reactor, path: &Path) -> io::Result<()> {
+    match reactor.remove_file(path).await {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Deletes a directory and the files in it.
 pub(crate) async fn remove_tree(reactor: &Reactor, dir: &Path) -> io::Result<()> {
     for entry in reactor.list_dir(dir)? {

@@ -75,7 +75,8 @@ impl Store {
             }
             let start = retained_from(&partition.log, &partition.config, now_ms);
             if start >= partition.log.end_offset() && partition.log.active().end_pos > 0 {
-                // Even the active segment has expired: it is closed, so that it can go.
+                // Even the active segment has expired: it is closed, so that it can go. Without memory for that the next
+                // round does it.
                 let _ = state.roll(slot);
                 self.shared.work.notify();
                 self.shared.pressure.notify();

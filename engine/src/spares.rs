@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use crate::io::File;
 use crate::limits::Limits;
 use crate::reactor::Reactor;
-use crate::recovery::remove_tree;
+use crate::recovery::{remove_if_there, remove_tree};
 use crate::store::{Health, Store, StoreOptions};
 
 /// The spare files of one core.
@@ -122,10 +122,7 @@ impl Store {
             return Ok(());
         }
         // Also where the partition is on a file system of its own.
-        match reactor.remove_file(path).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        remove_if_there(reactor, path).await
     }
 
     /// Gives up the spare files whose time is over at `now_ns`. Returns whether there were any.

@@ -36,7 +36,7 @@ use crate::log::Log;
 use crate::partition::Partition;
 use crate::reactor::{Notify, Reactor};
 use crate::read::{ReadError, Scan, batches};
-use crate::recovery::read_checksummed;
+use crate::recovery::{read_checksummed, remove_if_there};
 use crate::segment::{self, Segment};
 use crate::store::{Slot, Store};
 use crate::transactions::{AbortedTransaction, encode_aborted};
@@ -398,7 +398,7 @@ impl Store {
         let place = self.state().live(slot).and_then(|partition| place_of(&partition.log, group));
         let Some(place) = place else {
             if self.state().live(slot).is_some() {
-                replace::remove(reactor, &replacement.cleaned_path()).await.map_err(Ended::Failed)?;
+                remove_if_there(reactor, &replacement.cleaned_path()).await.map_err(Ended::Failed)?;
             }
             return Err(Ended::Overtaken);
         };
@@ -431,7 +431,7 @@ impl Store {
         let _turn = self.shared.names_turn.enter().await;
         // The directory of a partition that was deleted goes with all that is in it.
         if self.dir_of(slot).is_ok() {
-            let removed = replace::remove(&self.shared.reactor, &replacement.cleaned_path()).await;
+            let removed = remove_if_there(&self.shared.reactor, &replacement.cleaned_path()).await;
             removed.map_err(Ended::Failed)?;
         }
         Ok(())

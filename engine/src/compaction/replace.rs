@@ -14,6 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::reactor::Reactor;
+use crate::recovery::remove_if_there;
 use crate::segment;
 
 /// How the name of a file ends that is being written.
@@ -54,9 +55,9 @@ impl Replacement {
             return Ok(());
         }
         for &base in &self.bases[1..] {
-            remove(reactor, &segment::log_path(&self.dir, base)).await?;
-            remove(reactor, &segment::producers_path(&self.dir, base)).await?;
-            remove(reactor, &segment::aborted_path(&self.dir, base)).await?;
+            remove_if_there(reactor, &segment::log_path(&self.dir, base)).await?;
+            remove_if_there(reactor, &segment::producers_path(&self.dir, base)).await?;
+            remove_if_there(reactor, &segment::aborted_path(&self.dir, base)).await?;
         }
         reactor.sync_dir(&self.dir).await?;
         reactor.rename(&self.path(SWAP), &segment::log_path(&self.dir, self.bases[0])).await?;
@@ -74,7 +75,7 @@ pub(crate) async fn finish_replacements(reactor: &Reactor, dir: &Path) -> io::Re
         reactor.list_dir(dir)?.into_iter().filter_map(|entry| entry.name.into_string().ok()).collect();
     for name in &names {
         if range_of(name, CLEANED).is_some() {
-            remove(reactor, &dir.join(name)).await?;
+            remove_if_there(reactor, &dir.join(name)).await?;
         }
         let Some((first, end_offset)) = range_of(name, SWAP) else { continue };
         let mut others: Vec<i64> = names
@@ -95,14 +96,6 @@ pub(crate) async fn finish_replacements(reactor: &Reactor, dir: &Path) -> io::Re
         }
     }
     Ok(())
-}
-
-/// Removes a file, if it is there.
-pub(super) async fn remove(reactor: &Reactor, path: &Path) -> io::Result<()> {
-    match reactor.remove_file(path).await {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 /// The offsets in the name of a file that ends with `suffix`.

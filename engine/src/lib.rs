@@ -18,15 +18,15 @@ mod log;
 pub mod mailbox;
 mod markers;
 mod pace;
-pub mod partition;
+mod partition;
 mod producer;
 pub mod reactor;
-pub mod read;
+mod read;
 pub mod recovery;
 mod retention;
 mod segment;
 mod spares;
-pub mod store;
+mod store;
 mod transactions;
 
 pub use commit::StoreFailed;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
-use engine::store::Slot;
+use engine::Slot;
 use wire::Uuid;
 
 use crate::catalog::Record;

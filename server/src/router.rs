@@ -25,11 +25,9 @@ use std::future::Future;
 use std::pin::Pin;
 
 use bytes::Bytes;
-use engine::TransactionGuard;
 use engine::mailbox::Mailbox;
-use engine::partition::{AppendError, Appended, Origin};
 use engine::reactor::Notify;
-use engine::store::Slot;
+use engine::{AppendError, Appended, Origin, Slot, TransactionGuard};
 use wire::batch::BatchView;
 
 use crate::connection::responses::Gate;

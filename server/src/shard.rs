@@ -10,10 +10,10 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use engine::Store;
 use engine::io::{Listener, SendBuf};
 use engine::mailbox::Mailbox;
 use engine::reactor::{Notify, Reactor};
-use engine::store::Store;
 
 use crate::connection::Connections;
 use crate::connection::admission::Admission;

@@ -23,8 +23,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use engine::partition::{AppendError, Appended, Origin};
-use engine::store::Slot;
+use engine::{AppendError, Appended, Origin, Slot};
 use wire::api::ApiKey;
 use wire::batch::BatchView;
 use wire::error::ErrorCode;

@@ -1,6 +1,6 @@
 //! What a batch must be for a topic to take it, beyond what the store checks: the rules of Kafka 4.3 and their errors.
 
-use engine::partition::AppendError;
+use engine::AppendError;
 use wire::batch::{BatchError, BatchHeader, BatchView, NO_TIMESTAMP, TimestampType, layout};
 use wire::compression::{self, Codec, CompressionError};
 use wire::error::ErrorCode;

@@ -14,7 +14,7 @@ use engine::io::{Part, SendBuf, Socket};
 use engine::limits::Limits;
 use engine::mailbox;
 use engine::reactor::Reactor;
-use engine::{Durability, PartitionConfig, PartitionKey, PartitionSpec, Slot};
+use engine::{Durability, Slot};
 use wire::api::ApiKey;
 use wire::batch::{BatchBuilder, Batches, NewRecord};
 use wire::compression::Codec;
@@ -36,6 +36,7 @@ use crate::config::coordinators::CoordinatorOptions;
 use crate::config::live::LiveSettings;
 use crate::config::topic::Configs;
 use crate::connection::admission::Admission;
+use crate::controller::partition_spec;
 use crate::handlers::test_image::OPTIONS;
 use crate::image::{Image, Topic};
 use crate::limits::MAILBOX_MESSAGES;
@@ -137,18 +138,7 @@ impl Broker {
         let topic = image.topic(name).unwrap();
         let mut draft = image.draft();
         for (index, partition) in topic.partitions.iter().enumerate() {
-            let key = PartitionKey { topic_id: topic.id.0, partition: index as u32 };
-            let config = PartitionConfig {
-                segment_bytes: topic.settings.segment_bytes as u64,
-                retention_ms: topic.settings.retention_ms,
-                max_message_bytes: topic.settings.max_message_bytes as u32,
-                log_append_time: topic.settings.log_append_time,
-                timestamp_after_max_ms: topic.settings.timestamp_after_max_ms,
-                compact: topic.settings.cleanup.compact,
-                min_cleanable_dirty_ratio: topic.settings.min_cleanable_dirty_ratio,
-                ..PartitionConfig::default()
-            };
-            let spec = PartitionSpec { key, topic: name.to_owned(), config };
+            let spec = partition_spec(topic, index);
             let created =
                 core0.run_on(partition.core, |shard| async move { shard.store().create_partition(spec).await });
             let slot: Slot = created.await.unwrap();

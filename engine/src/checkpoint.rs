@@ -17,7 +17,7 @@ use crate::cache::{ChunkWriter, Slice};
 use crate::io::{File, Open, WriteSync};
 use crate::join::all;
 use crate::journal::{Entry, EntryKind};
-use crate::limits::BLOCK_BYTES;
+use crate::limits::{BLOCK_BYTES, MEMORY_PAUSE_NS, ROUNDS_PER_SYNC};
 use crate::log::Mark;
 use crate::reactor::Reactor;
 use crate::read::one_chunk;
@@ -322,12 +322,6 @@ impl Store {
         Ok(())
     }
 }
-
-/// Rounds between two syncs. Memory is not freed in between.
-const ROUNDS_PER_SYNC: usize = 16;
-
-/// Between two attempts to get memory that readers hold, in ns.
-const MEMORY_PAUSE_NS: u64 = 1_000_000;
 
 impl State {
     /// The partitions to flush: those with bytes in journal groups at or below `flush_to`, and those with a rolled

@@ -23,6 +23,7 @@ use crate::direct::{DirectDone, DirectWrite};
 use crate::gather::ClosedGroup;
 use crate::io::{File, Open, WriteSync};
 use crate::join::{all, first};
+use crate::limits::{COMMITS_IN_FLIGHT, FULL_DISK_PAUSE_NS};
 use crate::log::Mark;
 use crate::reactor::Reactor;
 use crate::segment::{self, Segment};
@@ -541,12 +542,6 @@ async fn allocate(reactor: &Reactor, file: &File, ahead: u64, end: u64) -> io::R
         result => result.map(|()| len),
     }
 }
-
-/// Commits that are written at the same time: with two the disk has always something to do.
-const COMMITS_IN_FLIGHT: usize = 2;
-
-/// Between two attempts to get space on a full disk, in ns.
-const FULL_DISK_PAUSE_NS: u64 = 500_000_000;
 
 /// There is no space on the disk.
 pub(crate) fn is_full(error: &io::Error) -> bool {

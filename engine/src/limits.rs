@@ -42,6 +42,18 @@ pub const PACE_BYTES: u64 = 64 << 10;
 /// for the bytes of a commit.
 pub const BRAKE_NS: u64 = 20_000_000;
 
+/// Commits of a core that are written at the same time: with two the disk has always something to do.
+pub const COMMITS_IN_FLIGHT: usize = 2;
+
+/// Between two attempts of a commit to get space on a full disk, in nanoseconds.
+pub const FULL_DISK_PAUSE_NS: u64 = 500_000_000;
+
+/// Rounds of a checkpoint between two syncs. Memory is not freed in between.
+pub const ROUNDS_PER_SYNC: usize = 16;
+
+/// Between two attempts of a checkpoint to get memory that readers hold, in nanoseconds.
+pub const MEMORY_PAUSE_NS: u64 = 1_000_000;
+
 /// The smallest size of a record batch of magic 2: its header, with no records.
 pub const MIN_BATCH_BYTES: usize = 61;
 

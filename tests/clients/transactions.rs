@@ -112,7 +112,7 @@ fn check(name: &str, program: &Program) {
 }
 
 /// Records are copied from topic to topic with their offsets in the same transactions: each arrives once, although the
-/// program is killed, and the broker with it.
+/// program is killed in the middle of a transaction, and the broker with it.
 fn check_exactly_once(name: &str, program: &Program) {
     let _machine = cache::whole_machine();
     let mut broker = Broker::start(&suite!(), name, &[("auto.create.topics.enable", "false")]);
@@ -121,10 +121,10 @@ fn check_exactly_once(name: &str, program: &Program) {
     create(&jars, &broker, "to");
     let (count, partitions) = (COUNT.to_string(), PARTITIONS.to_string());
     assert_eq!(program.run(&broker, "write", &["from", "w", &count, &partitions]), ["written"]);
-    let copy = ["from", "to", "copier", "copiers"];
+    let copy = ["from", "to", "copier", "copiers", &partitions];
     for with_broker in [false, true] {
-        let mut killed = program.start(&broker, "copy", &copy);
-        killed.wait_for("copied 3");
+        let mut killed = program.start(&broker, "stall", &copy);
+        killed.wait_for("stalled");
         if with_broker {
             broker.kill();
         }
@@ -136,6 +136,8 @@ fn check_exactly_once(name: &str, program: &Program) {
     let copied = program.run(&broker, "copy", &copy);
     assert_eq!(copied.last().map(String::as_str), Some("done"));
     assert!(copied.len() > 3, "nothing was left to be copied: {copied:?}");
+    let all = program.run(&broker, "read", &["to", &partitions, "read_uncommitted"]).len();
+    assert!(all > committed("w").values().sum(), "nothing was written in the transactions that were left open");
     assert_eq!(program.read(&broker, "to", "read_committed"), committed("w"));
 }
 

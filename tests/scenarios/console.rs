@@ -38,7 +38,7 @@ fn scenario_console() {
     };
     let read = tools.consume("quickstart-events", LINES, &["--from-beginning"]);
     assert_eq!(everything(&[read]), lines);
-    let nothing = tools.consume_all("quickstart-events", 2_000, &[]);
+    let nothing = tools.consume_for("quickstart-events", 2_000, &[]);
     assert_eq!(nothing, [""; 0], "a consumer without --from-beginning starts at the end");
 
     // A consumer that stops in the middle, and one that goes on there after the broker has restarted.

@@ -46,7 +46,7 @@ fn scenario_spark() {
     let expected = sorted((0..ROUNDS * RECORDS).map(|number| format!("seen {number}")).collect());
     let batch = said.iter().filter_map(|line| line.strip_prefix("batch ")).map(str::to_owned).collect();
     assert_eq!(sorted(batch), expected);
-    assert_eq!(sorted(tools.consume_all("spark-out", 3_000, &["--from-beginning"])), expected);
+    assert_eq!(sorted(tools.consume_to_end(&broker, "spark-out", PARTITIONS as u32, &[])), expected);
 }
 
 fn write(broker: &Broker, round: usize) {

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use harness::broker::Broker;
 use harness::process::{Output, Running};
+use harness::raw::Connection;
 use harness::wait::Wait;
 use harness::{cache, provision, suite};
 
-use crate::group::{ends, produce};
+use crate::group::produce;
 use crate::tools::Tools;
 use crate::{here, java};
 
@@ -92,31 +93,29 @@ fn scenario_streams_exactly_once() {
     }
 
     let state = broker.dir().join("state");
-    let counted_by = |application: &mut Running, counted: usize| {
+    // The application is killed when it has an open transaction with records in the topic.
+    let kill_in_transaction = |mut application: Running| {
+        application.wait_for("stalled");
         let mut wait = Wait::begin();
-        while ends(&broker, "counts", PARTITIONS).iter().sum::<i64>() < counted as i64 {
-            wait.goes_on(|| format!("an application to count {counted} words"));
+        while !has_open_transaction(&broker, "counts") {
+            wait.goes_on(|| "the records of an open transaction".to_owned());
             assert_eq!(application.next(POLL), Output::Nothing, "the application says what is wrong");
         }
+        application.kill();
     };
-    let committed =
-        ["--from-beginning", "--isolation-level", "read_committed", "--formatter-property", "print.key=true"];
+    let committed = ["--isolation-level", "read_committed", "--formatter-property", "print.key=true"];
     // One that reads all the time meets open transactions, which are aborted later.
-    let mut follower = tools.start_consumer("counts", &committed);
+    let mut follower = tools.start_consumer("counts", &[&["--from-beginning"], &committed[..]].concat());
     // The one that is killed first comes back with its state and the transactional id that it had.
-    let mut application = start(&broker, &state, "first.log");
-    counted_by(&mut application, WORDS / 5);
-    application.kill();
+    kill_in_transaction(start(&broker, &state, WORDS / 5, "first.log"));
     // The next one comes back as another instance, so what the second left open is aborted by its time-out.
-    let mut application = start(&broker, &state, "second.log");
-    counted_by(&mut application, WORDS / 2);
-    application.kill();
+    kill_in_transaction(start(&broker, &state, WORDS / 3, "second.log"));
     std::fs::remove_dir_all(&state).unwrap_or_else(|error| panic!("{}: {error}", state.display()));
-    let application = start(&broker, &state, "third.log");
-    let mut wait = Wait::begin();
+    let application = start(&broker, &state, 0, "third.log");
     let mut followed = Vec::new();
-        wait.goes_on(|| format!("{WORDS} counts, of which there are {}", followed.len()));
+    let mut wait = Wait::begin();
     while followed.len() < WORDS {
+        wait.goes_on(|| format!("{WORDS} counts, of which there are {}", followed.len()));
         match follower.next(POLL) {
             Output::Line(line) => followed.push(line),
             Output::Nothing => {}
@@ -125,7 +124,7 @@ fn scenario_streams_exactly_once() {
     }
     application.terminate();
 
-    let read_later = tools.consume_all("counts", 3_000, &committed);
+    let read_later = tools.consume_to_end(&broker, "counts", PARTITIONS, &committed);
     for (reader, printed) in [("meanwhile", followed), ("afterwards", read_later)] {
         let counts = counts(&printed);
         assert_eq!(counts.len(), DISTINCT, "{reader}");
@@ -135,14 +134,23 @@ fn scenario_streams_exactly_once() {
         }
     }
     // What was aborted is there for those who do not ask for committed records only.
-    let all = tools.consume_all("counts", 3_000, &["--from-beginning"]);
+    let all = tools.consume_to_end(&broker, "counts", PARTITIONS, &[]);
     assert!(all.len() > WORDS, "the application was not killed inside a transaction");
 }
 
-fn start(broker: &Broker, state: &Path, log: &str) -> Running {
+/// Starts an application that stalls after so many counts, or not at all.
+fn start(broker: &Broker, state: &Path, stall: usize, log: &str) -> Running {
     let mut application: Command = java(&provision::maven_jars("streams"));
-    application.arg(here("java").join("ExactlyOnce.java")).arg(broker.bootstrap()).arg(state);
+    application.arg(here("java").join("ExactlyOnce.java")).arg(broker.bootstrap()).arg(state).arg(stall.to_string());
     Running::start(&mut application, &broker.dir().join(log))
+}
+
+fn has_open_transaction(broker: &Broker, topic: &str) -> bool {
+    let mut connection = Connection::open(&broker.bootstrap()).expect("a connection");
+    (0..PARTITIONS as i32).any(|partition| {
+        let stable = connection.stable_offset(topic, partition).expect("an answer");
+        stable < connection.end_offset(topic, partition).expect("an answer")
+    })
 }
 
 /// The counts of each word, in order, from lines such as `word TAB 7`.

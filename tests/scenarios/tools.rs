@@ -1,12 +1,17 @@
 //! Apache Kafka's command line tools, told where the broker is.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use compare::kafka::Jars;
 use harness::broker::Broker;
-use harness::process::{Running, run};
+use harness::process::{Output, Running, run};
 use harness::provision;
+use harness::wait::Wait;
+
+use crate::group::produce;
 
 /// `kafka-topics.sh`.
 pub(crate) const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
@@ -17,16 +22,26 @@ const PRODUCER: &str = "org.apache.kafka.tools.ConsoleProducer";
 /// `kafka-console-consumer.sh`.
 const CONSUMER: &str = "org.apache.kafka.tools.consumer.ConsoleConsumer";
 
+/// How long one look at a consumer waits for its next line.
+const POLL: Duration = Duration::from_millis(20);
+
 /// The tools.
 pub(crate) struct Tools {
     jars: Jars,
     bootstrap: String,
     dir: PathBuf,
+    /// How often a topic was read to its end.
+    ends: Cell<u32>,
 }
 
 impl Tools {
     pub(crate) fn new(broker: &Broker) -> Tools {
-        Tools { jars: provision::kafka(), bootstrap: broker.bootstrap(), dir: broker.dir().to_owned() }
+        Tools {
+            jars: provision::kafka(),
+            bootstrap: broker.bootstrap(),
+            dir: broker.dir().to_owned(),
+            ends: Cell::new(0),
+        }
     }
 
     /// What a tool prints; it must succeed, and in time: a consumer would wait forever for a record that is lost.
@@ -66,8 +81,44 @@ impl Tools {
         self.run(CONSUMER, &[&["--topic", topic, "--max-messages", &count], arguments].concat())
     }
 
-    /// What the console consumer reads until nothing comes for `timeout_ms`.
-    pub(crate) fn consume_all(&self, topic: &str, timeout_ms: u32, arguments: &[&str]) -> Vec<String> {
+    /// All that is in a topic, in each partition's order. What was there when this was called is followed by a record in each
+    /// partition that says so, and these are waited for: how long a consumer takes to its first record says nothing.
+    pub(crate) fn consume_to_end(
+        &self,
+        broker: &Broker,
+        topic: &str,
+        partitions: u32,
+        arguments: &[&str],
+    ) -> Vec<String> {
+        /// How the values begin that no program writes.
+        const MARK: &str = "until-here-";
+        let number = self.ends.replace(self.ends.get() + 1);
+        let end = format!("{MARK}{number}");
+        for partition in 0..partitions {
+            produce(broker, topic, partition as usize, &[end.clone().into_bytes()]);
+        }
+        let mut consumer = self.start_consumer(topic, &[&["--from-beginning"], arguments].concat());
+        let mut lines = Vec::new();
+        let mut ended = 0;
+        let mut wait = Wait::begin();
+        while ended < partitions {
+            wait.goes_on(|| {
+                format!("the end of {topic} at a console consumer, which has read {} records", lines.len())
+            });
+            match consumer.next(POLL) {
+                Output::Line(line) if line.ends_with(&end) => ended += 1,
+                Output::Line(line) if line.contains(MARK) => {}
+                Output::Line(line) => lines.push(line),
+                Output::Nothing => {}
+                Output::End => panic!("the console consumer of {topic} has ended: {:?}", consumer.terminate()),
+            }
+        }
+        consumer.terminate();
+        lines
+    }
+
+    /// What the console consumer reads until nothing comes for `timeout_ms`, for a topic where nothing is to come.
+    pub(crate) fn consume_for(&self, topic: &str, timeout_ms: u32, arguments: &[&str]) -> Vec<String> {
         let timeout_ms = timeout_ms.to_string();
         self.run(CONSUMER, &[&["--topic", topic, "--timeout-ms", &timeout_ms], arguments].concat())
     }

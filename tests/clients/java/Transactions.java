@@ -23,12 +23,13 @@ import org.apache.kafka.common.serialization.StringSerializer;
  * read  BOOTSTRAP TOPIC PARTITIONS ISOLATION   prints "partition value" for each record up to the end
  * fence BOOTSTRAP TOPIC ID                     a second producer takes over from one with an open transaction
  * hang  BOOTSTRAP TOPIC ID                     opens a transaction and ends without a word
- * copy  BOOTSTRAP FROM TO ID GROUP             copies records with their offsets, and ends when there are no more
+ * copy  BOOTSTRAP FROM TO ID GROUP PARTITIONS  copies records with their offsets, and ends when there are no more
+ * stall BOOTSTRAP FROM TO ID GROUP PARTITIONS  as copy, and stops in the middle of its fourth transaction until it is killed
  * </pre>
  */
 public class Transactions {
-    /** After so many polls without a record a copy is complete. */
-    private static final int QUIET_POLLS = 6;
+    /** Transactions that are whole before a copy stalls. */
+    private static final int BEFORE_STALL = 3;
 
     public static void main(String[] arguments) throws Exception {
         String bootstrap = arguments[1];
@@ -46,7 +47,9 @@ public class Transactions {
                 hang(bootstrap, arguments[2], arguments[3]);
                 break;
             case "copy":
-                copy(bootstrap, arguments[2], arguments[3], arguments[4], arguments[5]);
+            case "stall":
+                int before = arguments[0].equals("stall") ? BEFORE_STALL : Integer.MAX_VALUE;
+                copy(bootstrap, arguments[2], arguments[3], arguments[4], arguments[5], Integer.parseInt(arguments[6]), before);
                 break;
             default:
                 throw new IllegalArgumentException(arguments[0]);
@@ -54,7 +57,12 @@ public class Transactions {
     }
 
     static KafkaProducer<String, String> producer(String bootstrap, String id) {
+        return producer(bootstrap, id, 60_000);
+    }
+
+    static KafkaProducer<String, String> producer(String bootstrap, String id, int timeoutMs) {
         Properties properties = new Properties();
+        properties.put("transaction.timeout.ms", Integer.toString(timeoutMs));
         properties.put("bootstrap.servers", bootstrap);
         properties.put("transactional.id", id);
         KafkaProducer<String, String> producer =
@@ -138,7 +146,8 @@ public class Transactions {
     }
 
     static void hang(String bootstrap, String topic, String id) throws Exception {
-        KafkaProducer<String, String> producer = producer(bootstrap, id);
+        // As long as a broker allows: it is to be ended by others, and not before they have come to it.
+        KafkaProducer<String, String> producer = producer(bootstrap, id, 900_000);
         producer.beginTransaction();
         producer.send(new ProducerRecord<>(topic, 0, null, "left open")).get();
         System.out.println("open");
@@ -146,32 +155,44 @@ public class Transactions {
         Runtime.getRuntime().halt(0);
     }
 
-    static void copy(String bootstrap, String from, String to, String id, String group) throws Exception {
+    static void copy(String bootstrap, String from, String to, String id, String group, int partitions, int beforeStall)
+            throws Exception {
         try (KafkaProducer<String, String> producer = producer(bootstrap, id);
                 KafkaConsumer<String, String> consumer = consumer(bootstrap, "read_committed", group)) {
             consumer.subscribe(List.of(from));
-            // The group is without its partitions until a member that was killed is missed.
             int transactions = 0;
-            for (int empty = 0; empty < QUIET_POLLS; empty = consumer.assignment().isEmpty() ? 0 : empty + 1) {
+            while (!isThrough(consumer, partitions)) {
                 Map<TopicPartition, OffsetAndMetadata> offsets = new HashMap<>();
-                int copied = 0;
                 for (ConsumerRecord<String, String> record : consumer.poll(Duration.ofMillis(500))) {
-                    if (copied == 0) {
+                    if (offsets.isEmpty()) {
                         producer.beginTransaction();
                     }
                     producer.send(new ProducerRecord<>(to, record.partition(), null, record.value()));
                     TopicPartition partition = new TopicPartition(record.topic(), record.partition());
                     offsets.put(partition, new OffsetAndMetadata(record.offset() + 1));
-                    copied++;
                 }
-                if (copied > 0) {
-                    producer.sendOffsetsToTransaction(offsets, consumer.groupMetadata());
-                    producer.commitTransaction();
-                    System.out.println("copied " + ++transactions);
-                    empty = 0;
+                if (offsets.isEmpty()) {
+                    continue;
                 }
+                producer.sendOffsetsToTransaction(offsets, consumer.groupMetadata());
+                if (transactions == beforeStall) {
+                    producer.flush();
+                    System.out.println("stalled");
+                    Thread.currentThread().join();
+                }
+                producer.commitTransaction();
+                System.out.println("copied " + ++transactions);
             }
         }
         System.out.println("done");
+    }
+
+    /** Whether it has all partitions, which a member that was killed may still hold, and has read each to its end. */
+    private static boolean isThrough(KafkaConsumer<String, String> consumer, int partitions) {
+        if (consumer.assignment().size() < partitions) {
+            return false;
+        }
+        Map<TopicPartition, Long> ends = consumer.endOffsets(consumer.assignment());
+        return ends.entrySet().stream().allMatch(end -> consumer.position(end.getKey()) >= end.getValue());
     }
 }

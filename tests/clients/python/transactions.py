@@ -1,12 +1,13 @@
 """Transactions by confluent-kafka (librdkafka): see java/Transactions.java for what the commands do."""
 
+import signal
 import sys
 import time
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
-# After so many polls without a record a copy is complete.
-QUIET_POLLS = 6
+# Transactions that are whole before a copy stalls.
+BEFORE_STALL = 3
 
 
 def producer(bootstrap, transactional_id):
@@ -51,9 +52,9 @@ def read(bootstrap, topic, partitions, isolation):
     reader.assign([TopicPartition(topic, partition, 0) for partition in range(int(partitions))])
     left = int(partitions)
     while left:
-        message = reader.poll(30)
+        message = reader.poll(1)
         if message is None:
-            sys.exit("nothing came for 30 s")
+            continue
         if message.error() is None:
             print(message.partition(), message.value().decode())
         elif message.error().name() == "_PARTITION_EOF":
@@ -80,24 +81,34 @@ def fence(bootstrap, topic, transactional_id):
     print("committed")
 
 
-def copy(bootstrap, source, target, transactional_id, group):
+def copy(bootstrap, source, target, transactional_id, group, partitions, before_stall=None):
     writer = producer(bootstrap, transactional_id)
     reader = consumer(bootstrap, "read_committed", group)
     reader.subscribe([source])
-    empty = transactions = 0
-    # The group is without its partitions until a member that was killed is missed.
-    while empty < QUIET_POLLS or not reader.assignment():
-        records = [message for message in reader.consume(7, 0.5) if message.error() is None]
+    transactions = 0
+    # Partitions that were read to their ends. A member that was killed may still hold some.
+    through = set()
+    while len(through) < int(partitions):
+        records = []
+        for message in reader.consume(7, 0.5):
+            if message.error() is None:
+                records.append(message)
+            elif message.error().name() == "_PARTITION_EOF":
+                through.add(message.partition())
+            else:
+                raise KafkaException(message.error())
         if not records:
-            empty = empty + 1 if reader.assignment() else 0
             continue
-        empty = 0
         writer.begin_transaction()
         for record in records:
             writer.produce(target, record.value(), partition=record.partition())
         positions = reader.position(reader.assignment())
         offsets = [position for position in positions if position.offset >= 0]
         writer.send_offsets_to_transaction(offsets, reader.consumer_group_metadata(), 30)
+        if transactions == before_stall:
+            writer.flush()
+            print("stalled", flush=True)
+            signal.pause()
         writer.commit_transaction(30)
         transactions += 1
         print("copied", transactions, flush=True)
@@ -105,6 +116,10 @@ def copy(bootstrap, source, target, transactional_id, group):
     print("done")
 
 
+def stall(*arguments):
+    copy(*arguments, before_stall=BEFORE_STALL)
+
+
 if __name__ == "__main__":
-    commands = {"write": write, "read": read, "fence": fence, "copy": copy}
+    commands = {"write": write, "read": read, "fence": fence, "copy": copy, "stall": stall}
     commands[sys.argv[1]](*sys.argv[2:])

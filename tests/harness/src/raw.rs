@@ -21,6 +21,10 @@ const LIST_OFFSETS_VERSION: i16 = 10;
 const CREATE_TOPICS_VERSION: i16 = 7;
 const INIT_PRODUCER_ID_VERSION: i16 = 5;
 
+/// Isolation levels.
+const READ_UNCOMMITTED: i8 = 0;
+const READ_COMMITTED: i8 = 1;
+
 /// Answers come in milliseconds; this only ends a test that hangs.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// More than any answer here has.
@@ -142,7 +146,7 @@ impl Connection {
             // Kafka answers when its controller has decided, and its broker follows later.
             for partition in 0..partitions {
                 let mut wait = Wait::begin();
-                while self.ask_end_offset(name, partition)?.is_err() {
+                while self.ask_end_offset(name, partition, READ_UNCOMMITTED)?.is_err() {
                     wait.goes_on(|| format!("partition {partition} of {name}"));
                 }
             }
@@ -241,12 +245,18 @@ impl Connection {
 
     /// The offset behind the last record of a partition.
     pub fn end_offset(&mut self, topic: &str, partition: i32) -> io::Result<i64> {
-        let answer = self.ask_end_offset(topic, partition)?;
+        let answer = self.ask_end_offset(topic, partition, READ_UNCOMMITTED)?;
         answer.map_err(|code| io::Error::other(format!("ListOffsets: error {code}")))
     }
 
-    /// As [`Connection::end_offset`], with the broker's own error.
-    fn ask_end_offset(&mut self, topic: &str, partition: i32) -> io::Result<Result<i64, i16>> {
+    /// The offset of a partition's first open transaction, or its end where there is none.
+    pub fn stable_offset(&mut self, topic: &str, partition: i32) -> io::Result<i64> {
+        let answer = self.ask_end_offset(topic, partition, READ_COMMITTED)?;
+        answer.map_err(|code| io::Error::other(format!("ListOffsets: error {code}")))
+    }
+
+    /// The end of a partition as one of this isolation level sees it, or the broker's own error.
+    fn ask_end_offset(&mut self, topic: &str, partition: i32, isolation_level: i8) -> io::Result<Result<i64, i16>> {
         let partition = list_offsets_request::ListOffsetsPartition {
             partition_index: partition,
             current_leader_epoch: -1,
@@ -254,7 +264,7 @@ impl Connection {
             ..Default::default()
         };
         let topic = list_offsets_request::ListOffsetsTopic { name: topic, partitions: vec![partition] };
-        let request = ListOffsetsRequest { replica_id: -1, topics: vec![topic], ..Default::default() };
+        let request = ListOffsetsRequest { replica_id: -1, isolation_level, topics: vec![topic], ..Default::default() };
         let body = self.call(ApiKey::ListOffsets, LIST_OFFSETS_VERSION, &request)?;
         let answer = decode::<ListOffsetsResponse<'_>>(&body, LIST_OFFSETS_VERSION)?;
         let partition = one(&one(&answer.topics)?.partitions)?;

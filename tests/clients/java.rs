@@ -60,9 +60,9 @@ fn client_java_console() {
         assert_eq!(tools.offsets(codec, "earliest"), [(0, 0), (1, 0), (2, 0), (3, 0)]);
     }
 
-    let errors = tools.produce_errors("never-created", "k\tv\n");
+    let errors = tools.produce_errors("never-created", "k\tv\n", "max.block.ms=3000");
     assert!(errors.contains("Topic never-created not present in metadata after 3000 ms"), "{errors}");
-    let errors = tools.produce_errors("none", &format!("k\t{}\n", "x".repeat(2 << 20)));
+    let errors = tools.produce_errors("none", &format!("k\t{}\n", "x".repeat(2 << 20)), "max.request.size=8388608");
     assert!(errors.contains("RecordTooLargeException"), "{errors}");
 }
 
@@ -313,11 +313,10 @@ impl Tools {
         assert!(!errors.contains("ERROR"), "console producer, {codec}:\n{errors}");
     }
 
-    /// What the console producer says of one line that it cannot send.
-    fn produce_errors(&self, topic: &str, line: &str) -> String {
+    /// What the console producer says of one line that it cannot send, with a setting under which it is told so.
+    fn produce_errors(&self, topic: &str, line: &str, setting: &str) -> String {
         let log = self.dir.join("refuse.log");
-        let limits = ["--command-property", "max.request.size=8388608", "--command-property", "max.block.ms=3000"];
-        let mut command = self.producer(topic, &limits);
+        let mut command = self.producer(topic, &["--command-property", setting]);
         let file = self.dir.join("line.txt");
         let without_headers = format!("-\t{line}");
         std::fs::write(&file, without_headers).expect("a file for the test");

@@ -60,7 +60,7 @@ public final class JavaClient {
             try {
                 admin.createTopics(topics.subList(0, 1)).all().get();
             } catch (ExecutionException error) {
-                refused("existing", error);
+                System.out.println("existing=" + error.getCause().getClass().getSimpleName());
             }
             for (NewTopic topic : topics) {
                 // Kafka's broker learns of a creation a moment after its controller.
@@ -134,29 +134,21 @@ public final class JavaClient {
     }
 
     private void refuse() throws Exception {
-        Properties properties = properties();
-        properties.put("max.block.ms", "3000");
-        properties.put("max.request.size", Integer.toString(8 << 20));
-        try (KafkaProducer<byte[], byte[]> producer =
-                new KafkaProducer<>(properties, new ByteArraySerializer(), new ByteArraySerializer())) {
-            byte[] key = {'k'};
-            byte[] large = new byte[plan.get("large_bytes").asInt()];
-            String topic = plan.get("topics").get(0).get("name").asText();
-            try {
-                producer.send(new ProducerRecord<>(text("missing_topic"), key, key)).get();
-            } catch (ExecutionException error) {
-                refused("missing", error);
-            }
-            try {
-                producer.send(new ProducerRecord<>(topic, key, large)).get();
-            } catch (ExecutionException error) {
-                refused("large", error);
-            }
-        }
+        byte[] large = new byte[plan.get("large_bytes").asInt()];
+        // How long the client waits for a topic that does not come.
+        refuse("missing", text("missing_topic"), new byte[] {'v'}, "max.block.ms", "3000");
+        refuse("large", plan.get("topics").get(0).get("name").asText(), large, "max.request.size", Integer.toString(8 << 20));
     }
 
-    private static void refused(String what, ExecutionException error) {
-        System.out.println(what + "=" + error.getCause().getClass().getSimpleName());
+    private void refuse(String what, String topic, byte[] value, String setting, String wish) throws Exception {
+        Properties properties = properties();
+        properties.put(setting, wish);
+        try (KafkaProducer<byte[], byte[]> producer =
+                new KafkaProducer<>(properties, new ByteArraySerializer(), new ByteArraySerializer())) {
+            producer.send(new ProducerRecord<>(topic, new byte[] {'k'}, value)).get();
+        } catch (ExecutionException error) {
+            System.out.println(what + "=" + error.getCause().getClass().getSimpleName());
+        }
     }
 
     private Properties properties() {

@@ -35,14 +35,23 @@ const CODECS = {
 /** Records of one send: one batch a partition at most. */
 const BATCH = 500
 
+/** A connection is there in a moment, but a process that is kept from running sees it later. In milliseconds. */
+const CONNECTION_TIMEOUT = 30000
+
 const kafka = (plan, retries) =>
-  new Kafka({ brokers: [plan.bootstrap], logLevel: logLevel.NOTHING, retry: { retries, maxRetryTime: 1000 } })
+  new Kafka({
+    brokers: [plan.bootstrap],
+    logLevel: logLevel.NOTHING,
+    connectionTimeout: CONNECTION_TIMEOUT,
+    retry: { retries, maxRetryTime: 1000 },
+  })
 
 const create = async (plan) => {
   const admin = kafka(plan, 5).admin()
   await admin.connect()
   const topics = plan.topics.map(({ name }) => ({ topic: name, numPartitions: plan.partitions, replicationFactor: 1 }))
-  if (!(await admin.createTopics({ topics }))) throw new Error('topics were not created')
+  // Five seconds are the default, and what is asked again after them is there already.
+  if (!(await admin.createTopics({ topics, timeout: 60000 }))) throw new Error('topics were not created')
   await admin.createTopics({ topics: topics.slice(0, 1) }).then((created) => console.log(`existing=${created}`))
   const listed = await admin.listTopics()
   for (const { name } of plan.topics) if (!listed.includes(name)) throw new Error(`${name} is not listed`)
@@ -83,7 +92,7 @@ const read = async (plan) => {
     logger: createLogger({ level: logLevel.ERROR, logCreator: LoggerConsole }),
     socketFactory: socketFactory(),
     brokers: [plan.bootstrap],
-    connectionTimeout: 1000,
+    connectionTimeout: CONNECTION_TIMEOUT,
     enforceRequestTimeout: true,
   })
   const admin = kafka(plan, 5).admin()

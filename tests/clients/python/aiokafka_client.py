@@ -76,9 +76,16 @@ async def read(plan):
 
 
 async def refuse(plan):
-    for what, name, size in (("missing", plan.missing_topic, 1), ("large", plan.topics[0]["name"], plan.large_bytes)):
+    for what, name, size, timeout_ms in (
+        # The client gives a topic up that has not come in this time.
+        ("missing", plan.missing_topic, 1, 3000),
+        ("large", plan.topics[0]["name"], plan.large_bytes, 40000),
+    ):
         client = AIOKafkaProducer(
-            bootstrap_servers=plan.bootstrap, max_request_size=8 << 20, max_batch_size=8 << 20, request_timeout_ms=3000
+            bootstrap_servers=plan.bootstrap,
+            max_request_size=8 << 20,
+            max_batch_size=8 << 20,
+            request_timeout_ms=timeout_ms,
         )
         await client.start()
         try:

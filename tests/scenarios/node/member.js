@@ -4,8 +4,16 @@
 const { Kafka, logLevel } = require('kafkajs')
 
 const [bootstrap, topic, groupId] = process.argv.slice(2)
-const kafka = new Kafka({ brokers: [bootstrap], logLevel: logLevel.ERROR })
-const consumer = kafka.consumer({ groupId, sessionTimeout: 6000, heartbeatInterval: 500, allowAutoTopicCreation: false })
+// A connection is there in a moment, but a process that is kept from running sees it later.
+const kafka = new Kafka({ brokers: [bootstrap], logLevel: logLevel.ERROR, connectionTimeout: 30000 })
+const consumer = kafka.consumer({
+  groupId,
+  sessionTimeout: 6000,
+  heartbeatInterval: 500,
+  // Heartbeats are sent between fetches, which would take 5 s each where nothing comes.
+  maxWaitTimeInMs: 500,
+  allowAutoTopicCreation: false,
+})
 
 const main = async () => {
   await consumer.connect()

@@ -48,6 +48,11 @@ pub const COMMITS_IN_FLIGHT: usize = 2;
 /// Between two attempts of a commit to get space on a full disk, in nanoseconds.
 pub const FULL_DISK_PAUSE_NS: u64 = 500_000_000;
 
+/// Chunks of journaled bytes that a partition may have when it takes the direct path: they are copied and written with its
+/// first commit there. A stream of large batches begins with some requests in flight, and would else have to wait for
+/// a checkpoint to come up with it.
+pub const DIRECT_START_CHUNKS: usize = 4;
+
 /// Rounds of a checkpoint between two syncs. Memory is not freed in between.
 pub const ROUNDS_PER_SYNC: usize = 16;
 

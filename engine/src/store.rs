@@ -21,7 +21,7 @@ use crate::io::File;
 use crate::join::Turnstile;
 use crate::journal::{Entry, EntryKind, digest};
 use crate::journal_files::JournalFiles;
-use crate::limits::{BLOCK_BYTES, Limits, READ_CHUNKS};
+use crate::limits::{BLOCK_BYTES, DIRECT_START_CHUNKS, Limits, READ_CHUNKS};
 use crate::pace::Pace;
 use crate::partition::{AppendError, Appended, Origin, Partition, PartitionConfig, Placed};
 use crate::producer::Sequence;
@@ -516,29 +516,27 @@ impl State {
         let end = partition.log.end();
         let flushed = partition.log.active().flushed;
         let floor = Segment::block_floor(end.pos);
-        let missing = (floor - flushed) as usize;
-        if missing > chunk_bytes || partition.flushing {
+        if floor - flushed > (DIRECT_START_CHUNKS * chunk_bytes) as u64 || partition.flushing {
             // A batch that must go this way waits for the checkpoint.
             self.memory_short |= oversize;
             return Err(AppendError::Busy);
         }
         let writer = self.take_append_chunk(oversize.then_some(len + BLOCK_BYTES))?;
-        let staging = if missing > 0 {
+        let mut staged = Vec::new();
+        for _ in (flushed..floor).step_by(chunk_bytes) {
             match self.take_append_chunk(None) {
-                Ok(staging) => Some(staging),
+                Ok(staging) => staged.push(staging),
                 Err(error) => {
-                    self.pool.retire(writer);
+                    staged.into_iter().chain([writer]).for_each(|unused| self.pool.retire(unused));
                     return Err(error);
                 }
             }
-        } else {
-            None
-        };
+        }
         let partition = self.partitions[slot as usize].as_deref_mut().expect("evicting removes no partition");
-        if let Some(mut staging) = staging {
-            partition.log.copy_from_memory(end.segment_base, flushed..floor, &mut staging);
-            let bytes = staging.slice(0, missing);
-            self.direct_writes.push(DirectWrite { slot, segment_base: end.segment_base, pos: flushed, bytes });
+        for (mut staging, pos) in staged.into_iter().zip((flushed..floor).step_by(chunk_bytes)) {
+            partition.log.copy_from_memory(end.segment_base, pos..floor.min(pos + chunk_bytes as u64), &mut staging);
+            let bytes = staging.slice(0, staging.filled());
+            self.direct_writes.push(DirectWrite { slot, segment_base: end.segment_base, pos, bytes });
             self.pool.retire(staging);
         }
         let rest = partition.log.memory(end.segment_base, floor..end.pos);

@@ -7,10 +7,11 @@ use std::path::Path;
 use std::rc::Rc;
 
 use common::{DIR, Random, batch, config, empty_disk, key, reopen};
+use engine::io::Open;
 use engine::io::sim::{Sim, SimConfig};
 use engine::limits::Limits;
 use engine::reactor::Reactor;
-use engine::{Appended, Durability, PartitionSpec, Slot, Store};
+use engine::{Appended, Durability, PartitionConfig, PartitionSpec, Slot, Store};
 use wire::batch::BatchView;
 
 /// What every operation of the disk takes, in ns.
@@ -126,5 +127,25 @@ fn in_the_class_os_appends_slow_down_before_the_journal_is_full() {
             longest_ns = longest_ns.max(reactor.now_ns() - began_ns);
         }
         assert!(longest_ns < checkpoint_ns, "one waited {longest_ns} ns, a whole checkpoint takes {checkpoint_ns}");
+    });
+}
+
+/// What the first commit holds is more than one chunk, and no checkpoint comes in between.
+#[test]
+fn a_stream_that_begins_with_requests_in_flight_goes_straight_to_its_segment() {
+    let limits = Limits { journal_file_bytes: 1 << 20, ..Limits::tiny() };
+    let first_bytes = 2 * limits.chunk_bytes;
+    with_a_store_of(DISK_NS, limits, Durability::Disk, async |reactor, store, slot| {
+        store.set_config(slot, PartitionConfig { segment_bytes: 1 << 20, ..config() });
+        for bytes in [first_bytes, 2 * 7_000] {
+            let mut newest = append(&store, slot, 7_000);
+            for _ in (7_000..bytes).step_by(7_000) {
+                newest = append(&store, slot, 7_000);
+            }
+            store.wait_commit(newest.seq).await.unwrap();
+        }
+        let segment = Path::new(DIR).join("t-0/00000000000000000000.log");
+        let file = reactor.open(&segment, Open::default()).await.expect("the second commit has written it");
+        assert!(reactor.file_len(&file).await.unwrap() >= first_bytes as u64);
     });
 }

@@ -264,22 +264,22 @@ fn files_without_syncs(limits: &Limits) -> usize {
     (in_half_of_memory as usize).clamp(limits.journal_files, 2 * limits.journal_files)
 }
 
-/// Makes a file of zeros. Where each write is synced the zeros are written, not only allocated: the first write to an
+/// Makes a file that reads as zeros. Where each write is synced they are written, not only allocated: the first write to an
 /// allocated block changes the file system's own records, which every sync would then have to wait for.
 async fn create(reactor: &Reactor, path: &Path, direct: bool, bytes: u64, zeros: &Slice) -> io::Result<File> {
     let file = reactor.open(path, Open { direct, create: true, write: true, ..Open::default() }).await?;
     match reactor.allocate(&file, bytes).await {
         Ok(()) => {}
-        // The zeros below do the same, less well laid out.
+        // Zeros or groups do the same, less well laid out.
         Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
         Err(error) => return Err(error),
     }
     // A file that is not written past the page cache is synced now and then only.
-    let mut pos = if direct { 0 } else { bytes };
-    while pos < bytes {
-        let len = (zeros.len() as u64).min(bytes - pos);
-        reactor.write_at(&file, pos, zeros.part(0, len as usize)).await?;
-        pos += len;
+    if direct {
+        for pos in (0..bytes).step_by(zeros.len()) {
+            let len = (zeros.len() as u64).min(bytes - pos);
+            reactor.write_at(&file, pos, zeros.part(0, len as usize)).await?;
+        }
     }
     reactor.fsync(&file).await?;
     Ok(file)

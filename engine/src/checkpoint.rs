@@ -22,7 +22,7 @@ use crate::log::Mark;
 use crate::reactor::Reactor;
 use crate::read::one_chunk;
 use crate::segment::{self, Segment};
-use crate::store::{Slot, State, Store};
+use crate::store::{Durability, Slot, State, Store};
 
 /// One piece of a segment on its way to the file.
 struct Piece {
@@ -253,11 +253,19 @@ impl Store {
             };
             (0..state.partitions.len() as Slot).filter(|&slot| state.partition(slot).is_some_and(needs)).collect()
         };
-        // A header with the new bound may come to the disk by itself, and recovery believes it: so what older groups have
-        // written to segments is there first.
-        self.sync_direct_blocks().await?;
         // The new bound is durable, with what it relies on, before any older group may be overwritten.
-        self.carry_and_declare(&slots, Some(oldest_needed)).await?;
+        let durability = self.state().options.durability;
+        match durability {
+            Durability::Disk => self.write_carried(&slots, Some(oldest_needed), true).await?,
+            Durability::Os => {
+                // A header with the new bound may come to the disk by itself, and recovery believes it: so all that it
+                // relies on is there first.
+                self.write_carried(&slots, None, true).await?;
+                self.sync_needed(oldest_needed).await?;
+                self.write_carried(&[], Some(oldest_needed), true).await?;
+                self.sync_committed(oldest_needed).await?;
+            }
+        }
         let mut state = self.state_mut();
         for slot in slots {
             if let Some(partition) = state.partition_mut(slot) {
@@ -270,10 +278,14 @@ impl Store {
 
     /// Adds an entry with the newest durable state of each partition to the journal, and waits until it is durable.
     pub(crate) async fn carry_slots(&self, slots: &[Slot]) -> io::Result<()> {
-        self.carry_and_declare(slots, None).await
+        self.write_carried(slots, None, false).await?;
+        // Others rely on it: files are removed or used again. So it is on the disk in either class.
+        self.sync_committed(0).await
     }
 
-    async fn carry_and_declare(&self, slots: &[Slot], oldest_needed: Option<u64>) -> io::Result<()> {
+    /// Commits an entry with the newest state of each partition, and the word that groups below `oldest_needed` are not
+    /// needed. `in_turn`: see [`Store::make_memory`].
+    async fn write_carried(&self, slots: &[Slot], oldest_needed: Option<u64>, in_turn: bool) -> io::Result<()> {
         let mut next = 0;
         loop {
             let (complete, newest) = {
@@ -286,11 +298,9 @@ impl Store {
             };
             self.shared.work.notify();
             if complete {
-                self.wait_commit(newest).await?;
-                // Others rely on it: files are removed or used again. So it is on the disk in either class.
-                return self.sync_committed(oldest_needed.unwrap_or(0)).await;
+                return Ok(self.wait_commit(newest).await?);
             }
-            self.make_memory(oldest_needed.is_some()).await?;
+            self.make_memory(in_turn).await?;
         }
     }
 

@@ -282,19 +282,16 @@ impl Store {
         Ok(())
     }
 
-    /// Syncs what commits have written straight to segments, in the class `Os`.
-    pub(crate) async fn sync_direct_blocks(&self) -> io::Result<()> {
-        self.sync(Vec::new).await.inspect_err(|error| drop(self.fail(error)))
+    /// Syncs the groups from `oldest` on and what commits have written straight to segments, in the class `Os`, where the
+    /// journal does not say yet that older groups are not needed: so none is called durable.
+    pub(crate) async fn sync_needed(&self, oldest: u64) -> io::Result<()> {
+        self.sync_files(oldest).await.inspect_err(|error| drop(self.fail(error)))
     }
 
     async fn sync_files(&self, oldest: u64) -> io::Result<()> {
-        self.sync(|| self.shared.journal.take_unsynced(oldest)).await
-    }
-
-    async fn sync(&self, journal_files: impl FnOnce() -> Vec<File>) -> io::Result<()> {
         // Whoever finds nothing to sync must not be done before what was found by another has been synced.
         let _turn = self.shared.syncing_turn.enter().await;
-        let mut files = journal_files();
+        let mut files = self.shared.journal.take_unsynced(oldest);
         files.extend(std::mem::take(&mut self.state_mut().unsynced_segments).into_values());
         let reactor = &self.shared.reactor;
         all(files.iter().map(|file| Box::pin(reactor.fdatasync(file)) as Task<'_>).collect()).await
